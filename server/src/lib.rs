@@ -1,1 +1,4 @@
 //! placeholder
+pub mod control_socket;
+pub mod node_name;
+pub mod runtime_record;
