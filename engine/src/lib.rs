@@ -1,1 +1,32 @@
-//! placeholder
+//! A storage engine for message queues: opaque messages in, addresses out.
+//!
+//! A guided tour, in the order a message travels:
+//!
+//! 1. [`Engine::append`] copies a message once, into the batch being filled (durable) or into a
+//!    memory chunk (transient), and pushes its 8-byte [`Addr`] to every target queue.
+//! 2. [`Engine::next`] and [`Engine::read`] find it again: queue position to address, address to
+//!    bytes.
+//! 3. [`Engine::submit`] hands a batch to the disk, [`Engine::complete`] tells which batches have
+//!    become durable.
+//! 4. [`Engine::settle`] forgets a message in one queue.
+//!
+//! # Invariants
+//! * A batch is reported durable only after the sync that covers it has returned.
+//! * A settle follows its message in the one log of all queues.
+//! * The engine reads no clock and starts nothing by itself: time is an argument.
+#![deny(clippy::big_endian_bytes)]
+
+mod chunk;
+mod config;
+mod engine;
+mod error;
+mod ids;
+mod queue_log;
+mod settled;
+
+pub use config::{EngineConfig, IoChoice};
+pub use engine::{
+    Appended, Completed, Engine, EngineStats, Meta, Next, Read, Recovered, RecoveredQueue,
+};
+pub use error::{Corruption, EngineError};
+pub use ids::{Addr, BatchId, Lsn, QueueId, Seq, Ticket};
