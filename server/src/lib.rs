@@ -1,4 +1,6 @@
-//! placeholder
+//! The broker: its shell, its rooms and its command line.
+
+pub mod config;
 pub mod control_socket;
 pub mod node_name;
 pub mod runtime_record;

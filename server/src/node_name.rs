@@ -12,7 +12,7 @@ pub fn node_name() -> String {
 }
 
 /// `wanted` completed by the host where it names none; `rabbit` where it is empty.
-fn compose(wanted: &str, hostname: &str) -> String {
+pub fn compose(wanted: &str, hostname: &str) -> String {
     let short = hostname.split('.').next().filter(|host| !host.is_empty()).unwrap_or("localhost");
     match wanted.split_once('@') {
         Some((name, host)) if !name.is_empty() && !host.is_empty() => wanted.to_owned(),

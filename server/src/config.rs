@@ -1,0 +1,435 @@
+//! What the broker is told to do: `rabbitmq.conf`, environment variables and flags, read once.
+//!
+//! Everything arrives as settings, `key = value` with the place it came from, in rising precedence:
+//! the defaults of the program's name, the configuration file, `conf.d` in name order, environment
+//! variables, flags. [`keys`] is the one table of what is served; [`known`] lists what else
+//! RabbitMQ knows. A key that neither has stops the start, as does a value of the wrong kind; all
+//! of them are named at once, each with its place and what would be right.
+//!
+//! Nothing here is global: a [`Config`] is handed to whoever needs it.
+
+mod command_line;
+mod environment;
+mod keys;
+mod known;
+mod show;
+mod sources;
+mod syntax;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+pub use command_line::{Arguments, Command, ConfigCommand, Persona};
+pub use show::show;
+pub use sources::{Loaded, check, load};
+pub use value::ListenAddress;
+
+/// The effective configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the log lives.
+    pub data_dir: PathBuf,
+    /// `rabbit@host`: a label, never part of a path.
+    pub node_name: String,
+    /// AMQP listeners by the last word of their key; `None` until one is named.
+    listeners: Option<BTreeMap<String, ListenAddress>>,
+    /// Options of AMQP sockets.
+    pub socket: SocketOptions,
+    /// Time from connecting until the virtual host is open.
+    pub handshake_timeout_ms: u64,
+    /// Heartbeat proposed to clients, 0 for none.
+    pub heartbeat_s: u16,
+    /// Largest frame proposed to clients, in bytes.
+    pub frame_size_max: u32,
+    /// Channels open at once on one connection, 0 for no limit.
+    pub channels_max: u16,
+    /// Connections open at once, `None` for no limit.
+    pub connections_max: Option<u64>,
+    /// Largest message body, in bytes.
+    pub message_size_max: u64,
+    /// What an empty data directory starts with.
+    pub seed: Seed,
+    /// Users who may connect from this machine only; `None` until one is named.
+    loopback_users: Option<Vec<String>>,
+    /// The name told to clients and tools, where it is not the node's.
+    pub cluster_name: Option<String>,
+    /// The management API's address.
+    pub management: SocketAddr,
+    /// Where events are logged, and which.
+    pub log: LogConfig,
+    /// How the log reaches the disk.
+    pub engine_io: EngineIo,
+}
+
+/// Options of AMQP sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Connections the kernel holds until they are accepted.
+    pub backlog: u16,
+    /// `TCP_NODELAY`.
+    pub nodelay: bool,
+    /// `SO_KEEPALIVE`.
+    pub keepalive: bool,
+    /// `SO_SNDBUF` in bytes, where not the kernel's choice.
+    pub send_buffer_size: Option<usize>,
+    /// `SO_RCVBUF` in bytes, where not the kernel's choice.
+    pub receive_buffer_size: Option<usize>,
+    /// `SO_LINGER` is set.
+    pub linger: bool,
+    /// Its time in seconds.
+    pub linger_s: u16,
+}
+
+/// The user and virtual host made in an empty data directory.
+#[derive(Clone, Default)]
+pub struct Seed {
+    /// Name of the user.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// Name of the virtual host.
+    pub vhost: String,
+    /// The user's tags; `None` is administrator.
+    tags: Option<Vec<String>>,
+    /// Pattern of what the user may configure.
+    pub configure: String,
+    /// Pattern of what the user may write to.
+    pub write: String,
+    /// Pattern of what the user may read from.
+    pub read: String,
+}
+
+impl Seed {
+    /// The user's tags.
+    pub fn tags(&self) -> Vec<String> {
+        self.tags.clone().unwrap_or_else(|| vec!["administrator".to_owned()])
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seed")
+            .field("user", &self.user)
+            .field("vhost", &self.vhost)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the log reaches the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineIo {
+    /// `io_uring` where the kernel allows it, else a thread.
+    #[default]
+    Auto,
+    /// `io_uring` or nothing.
+    Uring,
+    /// One thread with `pwrite` and `fdatasync`.
+    Thread,
+}
+
+impl EngineIo {
+    fn of(word: &str) -> EngineIo {
+        match word {
+            "uring" => EngineIo::Uring,
+            "thread" => EngineIo::Thread,
+            _ => EngineIo::Auto,
+        }
+    }
+}
+
+/// What is logged, where and how.
+#[derive(Clone, Debug, Default)]
+pub struct LogConfig {
+    /// Least severe events logged where nothing else is said.
+    pub level: LogLevel,
+    /// The same for connections.
+    pub connection_level: Option<LogLevel>,
+    /// The same for channels.
+    pub channel_level: Option<LogLevel>,
+    /// The console.
+    pub console: LogSink,
+    /// Which stream of the console.
+    pub stream: LogStream,
+    /// The file's level and format; it is on when there is a path.
+    pub file: LogSink,
+    /// Folder of log files, where it is not the data directory.
+    dir: Option<PathBuf>,
+    /// The file as it was named, absolute or under the folder.
+    file_path: Option<PathBuf>,
+    /// Bytes after which the file is set aside; 0 is never.
+    pub rotation_size: u64,
+    /// Files set aside that are kept.
+    pub rotation_count: u32,
+}
+
+/// One place events go to.
+#[derive(Clone, Debug, Default)]
+pub struct LogSink {
+    /// Whether any do.
+    pub on: bool,
+    /// Least severe events, where it is not the default.
+    pub level: Option<LogLevel>,
+    /// How they look.
+    pub format: LogFormat,
+}
+
+/// How events look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text each.
+    #[default]
+    Plain,
+    /// One JSON object each.
+    Json,
+}
+
+impl LogFormat {
+    fn of(word: &str) -> LogFormat {
+        if word == "json" { LogFormat::Json } else { LogFormat::Plain }
+    }
+}
+
+/// A stream of the console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl LogStream {
+    fn of(word: &str) -> LogStream {
+        if word == "stderr" { LogStream::Stderr } else { LogStream::Stdout }
+    }
+}
+
+/// Severity, least severe first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// For those who read the code.
+    Debug,
+    /// State changes.
+    #[default]
+    Info,
+    /// What somebody may have to do something about.
+    Warning,
+    /// What failed.
+    Error,
+    /// Nothing at all.
+    None,
+}
+
+impl LogLevel {
+    /// RabbitMQ's levels. `notice` lies between info and warning and shows from warning on; those
+    /// above error show errors.
+    const WORDS: &'static [&'static str] =
+        &["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency", "none"];
+
+    fn of(word: &str) -> LogLevel {
+        match word {
+            "debug" => LogLevel::Debug,
+            "info" => LogLevel::Info,
+            "notice" | "warning" => LogLevel::Warning,
+            "none" => LogLevel::None,
+            _ => LogLevel::Error,
+        }
+    }
+}
+
+impl Config {
+    /// A configuration before any setting was applied, the table's defaults included.
+    fn blank(data_dir: PathBuf, node_name: String) -> Config {
+        Config {
+            data_dir,
+            node_name,
+            listeners: None,
+            socket: SocketOptions::default(),
+            handshake_timeout_ms: 0,
+            heartbeat_s: 0,
+            frame_size_max: 0,
+            channels_max: 0,
+            connections_max: None,
+            message_size_max: 0,
+            seed: Seed::default(),
+            loopback_users: None,
+            cluster_name: None,
+            management: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            log: LogConfig::default(),
+            engine_io: EngineIo::default(),
+        }
+    }
+
+    /// Where to listen for AMQP, in the order of their keys.
+    pub fn amqp_listeners(&self) -> Vec<ListenAddress> {
+        self.listeners.iter().flat_map(|listeners| listeners.values().copied()).collect()
+    }
+
+    /// Users who may connect from this machine only.
+    pub fn loopback_users(&self) -> Vec<String> {
+        self.loopback_users.clone().unwrap_or_else(|| vec!["guest".to_owned()])
+    }
+
+    /// The name told to clients and tools.
+    pub fn cluster_name(&self) -> &str {
+        self.cluster_name.as_deref().unwrap_or(&self.node_name)
+    }
+
+    /// The log file, if there is one.
+    pub fn log_file(&self) -> Option<PathBuf> {
+        let path = self.log.file_path.as_ref()?;
+        Some(self.log.dir.as_ref().unwrap_or(&self.data_dir).join(path))
+    }
+}
+
+/// Why there is no configuration: every problem found, one a line.
+#[derive(Debug)]
+pub struct ConfigError {
+    problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn no_variable(_: &str) -> Option<String> {
+        None
+    }
+
+    fn load_with(arguments: &[&str]) -> Result<Loaded, ConfigError> {
+        let arguments = std::iter::once("leveret").chain(arguments.iter().copied());
+        let arguments = Arguments::read(arguments.map(Into::into)).unwrap();
+        load(&arguments, &Persona::Leveret, &no_variable, "box")
+    }
+
+    fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.conf");
+        fs::write(&path, text).unwrap();
+        load_with(&["--config", path.to_str().unwrap()])
+    }
+
+    fn listeners(config: &Config) -> Vec<String> {
+        config.amqp_listeners().iter().map(ToString::to_string).collect()
+    }
+
+    /// The problems of a text that must be refused, without the path of its file.
+    fn refused(text: &str) -> String {
+        let error = load_text(text).unwrap_err().to_string();
+        let lines = error.lines().map(|line| line.split_once("x.conf:").unwrap().1);
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn with_nothing_given() {
+        let config = load_with(&[]).unwrap().config;
+        assert_eq!(config.data_dir, PathBuf::from("./leveret-data"));
+        assert_eq!(config.node_name, "rabbit@box");
+        assert_eq!(listeners(&config), ["127.0.0.1:5672", "[::1]:5672"]);
+        assert_eq!(config.management, "127.0.0.1:15672".parse().unwrap());
+        assert_eq!(config.loopback_users(), ["guest"]);
+        assert_eq!(config.seed.tags(), ["administrator"]);
+        assert_eq!((config.heartbeat_s, config.channels_max), (60, 2047));
+        assert_eq!((config.frame_size_max, config.message_size_max), (131_072, 134_217_728));
+        assert_eq!(config.log_file(), None);
+    }
+
+    #[test]
+    fn as_rabbitmq_server() {
+        let arguments = Arguments::default();
+        let loaded = load(&arguments, &Persona::RabbitmqServer, &no_variable, "box").unwrap();
+        assert_eq!(loaded.config.data_dir, PathBuf::from("/var/lib/rabbitmq/leveret"));
+        assert_eq!(listeners(&loaded.config), ["5672"]);
+        assert_eq!(loaded.config.management, "[::]:15672".parse().unwrap());
+    }
+
+    #[test]
+    fn flags_stand_above_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.conf");
+        fs::write(&path, "heartbeat = 5\nlisteners.tcp.1 = 1\nlisteners.tcp.2 = 2\n").unwrap();
+        let path = path.to_str().unwrap();
+        let config = load_with(&["--config", path, "--set", "heartbeat=6"]).unwrap().config;
+        assert_eq!(config.heartbeat_s, 6);
+        assert_eq!(listeners(&config), ["1", "2"]);
+        let config = load_with(&["--config", path, "--listen", "127.0.0.1:3"]).unwrap().config;
+        assert_eq!(listeners(&config), ["127.0.0.1:3"]);
+        let config = load_with(&["--config", path, "--set", "listeners.tcp.2=4"]).unwrap().config;
+        assert_eq!(listeners(&config), ["1", "4"]);
+    }
+
+    #[test]
+    fn folders_are_read_in_name_order() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("20-b.conf"), "heartbeat = 2").unwrap();
+        fs::write(dir.path().join("10-a.conf"), "heartbeat = 1\nchannel_max = 7").unwrap();
+        fs::write(dir.path().join("30-c.txt"), "nonsense").unwrap();
+        let config = load_with(&["--config", dir.path().to_str().unwrap()]).unwrap().config;
+        assert_eq!((config.heartbeat_s, config.channels_max), (2, 7));
+    }
+
+    #[test]
+    fn every_problem_is_named_with_its_line() {
+        assert_eq!(
+            refused("heartbeat = soon\nfoo.bar = 1\nframe_max = 1"),
+            "1: heartbeat = soon: expected a whole number from 0 to 65535\n\
+             2: You've tried to set foo.bar, but there is no setting with that name.\n\
+             3: frame_max = 1: expected a number of bytes from 4096 to 16777216, as 131072, 128KB \
+             or 1MB"
+        );
+        assert!(refused("hartbeat = 1").ends_with("Did you mean heartbeat?"));
+        assert!(!refused("default_pass = encrypted:c2VjcmV0").contains("c2VjcmV0"));
+        assert!(load_with(&["--config", "/nonexistent.conf"]).is_err());
+        assert!(load_with(&["--set", "nonsense"]).is_err());
+        assert!(load_with(&["--listen", "nonsense"]).is_err());
+    }
+
+    #[test]
+    fn known_keys_without_effect_are_one_warning() {
+        let loaded =
+            load_text("ssl_options.depth = 2\nnum_acceptors.tcp = 1\nauth_http.user_path = x");
+        let warnings = loaded.unwrap().warnings;
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].ends_with(": auth_http.user_path, ssl_options.depth"), "{warnings:?}");
+    }
+
+    #[test]
+    fn families_of_keys_replace_their_default() {
+        let config = load_text("loopback_users = none").unwrap().config;
+        assert_eq!(config.loopback_users(), Vec::<String>::new());
+        let config = load_text("loopback_users.guest = false").unwrap().config;
+        assert_eq!(config.loopback_users(), Vec::<String>::new());
+        let config = load_text("loopback_users.a\\.b = true").unwrap().config;
+        assert_eq!(config.loopback_users(), ["a.b"]);
+        let config = load_text("default_user_tags.monitoring = true").unwrap().config;
+        assert_eq!(config.seed.tags(), ["monitoring"]);
+        let config = load_text("listeners.tcp = none").unwrap().config;
+        assert_eq!(listeners(&config), Vec::<String>::new());
+    }
+
+    #[test]
+    fn shown_configuration_reads_back_and_keeps_secrets() {
+        let loaded = load_with(&["--set", "default_pass=hunter2", "--set", "frame_max=128KB"]);
+        let text = show(&loaded.unwrap());
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("default_pass = ********  # --set\n"), "{text}");
+        assert!(text.contains("frame_max = 131072  # --set\n"), "{text}");
+        assert!(text.contains("listeners.tcp.1 = 127.0.0.1:5672  # default\n"), "{text}");
+        load_text(&text).unwrap();
+    }
+}

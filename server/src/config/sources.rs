@@ -1,0 +1,375 @@
+//! Where settings come from, their precedence, and their way into a [`Config`].
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::command_line::{Arguments, Persona};
+use super::environment::Environment;
+use super::keys::{KEYS, Key};
+use super::known::{self, Standing};
+use super::syntax::{self, Name};
+use super::value::Kind;
+use super::{Config, ConfigError};
+
+/// One thing somebody set.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    /// The key.
+    pub(super) name: Name,
+    /// Its value as written.
+    pub(super) value: String,
+    /// Who set it.
+    pub(super) origin: Origin,
+}
+
+/// Who set something, as errors name it.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// The name the program was called by.
+    Default,
+    /// A line of a file.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Variable(&'static str),
+    /// A flag.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Origin::Variable(name) | Origin::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A configuration, and what there is to say about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The effective configuration.
+    pub config: Config,
+    /// What is worth a warning in the log.
+    pub warnings: Vec<String>,
+    /// The files read, in order.
+    pub files: Vec<PathBuf>,
+    /// Every setting that took effect, in order.
+    pub(super) settings: Vec<Setting>,
+}
+
+const RABBITMQ_DIR: &str = "/etc/rabbitmq";
+const RABBITMQ_DATA_DIR: &str = "/var/lib/rabbitmq/leveret";
+const LEVERET_DATA_DIR: &str = "./leveret-data";
+const LEVERET_LISTENERS: &[(&str, &str)] =
+    &[("listeners.tcp.1", "127.0.0.1:5672"), ("listeners.tcp.2", "[::1]:5672")];
+const RABBITMQ_LISTENERS: &[(&str, &str)] = &[("listeners.tcp.default", "5672")];
+/// Where RabbitMQ's defaults differ from the table of keys.
+const RABBITMQ_DEFAULTS: &[(&str, &str)] = &[("management.tcp.ip", "::")];
+
+/// Reads everything there is and makes the configuration of it.
+///
+/// `variable` looks up environment variables; `host` is this machine's name.
+///
+/// # Errors
+/// All problems found: unknown keys, wrong values, files that cannot be read.
+pub fn load(
+    arguments: &Arguments,
+    persona: &Persona,
+    variable: &dyn Fn(&str) -> Option<String>,
+    host: &str,
+) -> Result<Loaded, ConfigError> {
+    let rabbitmq = *persona == Persona::RabbitmqServer;
+    let fallback = rabbitmq.then(|| Path::new(RABBITMQ_DIR).join("rabbitmq-env.conf"));
+    let environment = Environment::new(variable, fallback.as_deref())
+        .map_err(|problem| ConfigError { problems: vec![problem] })?;
+    let data_dir =
+        arguments.data_dir.clone().or_else(|| environment.data_dir()).unwrap_or_else(|| {
+            PathBuf::from(if rabbitmq { RABBITMQ_DATA_DIR } else { LEVERET_DATA_DIR })
+        });
+
+    let mut reader = Reader { variable, problems: Vec::new(), settings: Vec::new() };
+    if rabbitmq {
+        reader.settings.extend(RABBITMQ_DEFAULTS.iter().map(default_setting));
+    }
+    let files = config_files(arguments, &environment, rabbitmq, &mut reader.problems);
+    for file in &files {
+        reader.read_file(file);
+    }
+    reader.overlay(environment.settings());
+    let flags = flag_settings(arguments, &mut reader.problems);
+    reader.overlay(flags);
+    if !reader.settings.iter().any(is_listener) {
+        let listeners = if rabbitmq { RABBITMQ_LISTENERS } else { LEVERET_LISTENERS };
+        reader.settings.extend(listeners.iter().map(default_setting));
+    }
+    let config = Config::blank(data_dir, environment.node_name(host));
+    finish(config, reader.settings, reader.problems, files)
+}
+
+/// Reads a file, or the `*.conf` of a folder, as it would be read at a start. Returns the warnings.
+///
+/// # Errors
+/// All problems in it.
+pub fn check(
+    path: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, ConfigError> {
+    let mut reader = Reader { variable, problems: Vec::new(), settings: Vec::new() };
+    let mut files = Vec::new();
+    expand(path, &mut files, &mut reader.problems);
+    for file in &files {
+        reader.read_file(file);
+    }
+    let config = Config::blank(PathBuf::new(), String::new());
+    finish(config, reader.settings, reader.problems, files).map(|loaded| loaded.warnings)
+}
+
+/// Applies the table's defaults, then the settings in order.
+fn finish(
+    mut config: Config,
+    settings: Vec<Setting>,
+    mut problems: Vec<String>,
+    files: Vec<PathBuf>,
+) -> Result<Loaded, ConfigError> {
+    for key in KEYS.iter().copied().flatten() {
+        if let Some(text) = key.default {
+            let name = Name::parse(key.pattern).expect("keys with a default have no $name");
+            let value = key.kind.parse(text).expect("the table's defaults are of their kind");
+            (key.apply)(&mut config, &name.0, &value);
+        }
+    }
+    let mut unsupported: Vec<String> = Vec::new();
+    for setting in &settings {
+        let Setting { name, value, origin } = setting;
+        match served(name) {
+            Some(key) => match key.kind.parse(value) {
+                Ok(value) => (key.apply)(&mut config, &name.0, &value),
+                Err(expected) => problems.push(wrong_value(setting, key, &expected)),
+            },
+            None => match known::standing(name) {
+                Some(Standing::Ignored) => {}
+                Some(Standing::Unsupported) => unsupported.push(name.to_string()),
+                None => problems.push(format!("{origin}: {}", unknown(name))),
+            },
+        }
+    }
+    unsupported.sort();
+    unsupported.dedup();
+    let warnings = if unsupported.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("keys known but not supported, without effect: {}", unsupported.join(", "))]
+    };
+    if problems.is_empty() {
+        Ok(Loaded { config, warnings, files, settings })
+    } else {
+        Err(ConfigError { problems })
+    }
+}
+
+/// The row that serves a key.
+pub(super) fn served(name: &Name) -> Option<&'static Key> {
+    KEYS.iter().copied().flatten().find(|key| known::pattern_matches(key.pattern, &name.0))
+}
+
+/// Collects settings and problems.
+struct Reader<'a> {
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    settings: Vec<Setting>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// Appends the settings of one file.
+    fn read_file(&mut self, path: &Path) {
+        let read = std::fs::read_to_string(path);
+        let text = match read {
+            Ok(text) => text,
+            Err(error) => {
+                self.problems.push(format!("{}: {error}", path.display()));
+                return;
+            }
+        };
+        let assignments = match syntax::parse(&text) {
+            Ok(assignments) => assignments,
+            Err(error) => {
+                let place = Origin::File(path.to_owned(), error.line);
+                self.problems.push(format!("{place}: {}", error.problem));
+                return;
+            }
+        };
+        for assignment in assignments {
+            let origin = Origin::File(path.to_owned(), assignment.line);
+            match syntax::interpolate(&assignment.value, self.variable) {
+                Ok(value) => {
+                    self.settings.push(Setting { name: assignment.name, value, origin });
+                }
+                Err(problem) => {
+                    self.problems.push(format!("{origin}: {}: {problem}", assignment.name));
+                }
+            }
+        }
+    }
+
+    /// Puts settings above those there are. Listeners of a variable or of `--listen` replace all
+    /// below them, since they say where to listen and not where to listen as well.
+    fn overlay(&mut self, settings: Vec<Setting>) {
+        if settings.iter().any(|setting| is_listener(setting) && !is_set_flag(setting)) {
+            self.settings.retain(|setting| !is_listener(setting));
+        }
+        self.settings.extend(settings);
+    }
+}
+
+const SET_FLAG: &str = "--set";
+
+fn is_set_flag(setting: &Setting) -> bool {
+    matches!(setting.origin, Origin::Flag(SET_FLAG))
+}
+
+fn is_listener(setting: &Setting) -> bool {
+    setting.name.0.starts_with(&["listeners".to_owned(), "tcp".to_owned()])
+}
+
+fn default_setting(&(key, value): &(&str, &str)) -> Setting {
+    let name = Name::parse(key).expect("keys written here are well formed");
+    Setting { name, value: value.to_owned(), origin: Origin::Default }
+}
+
+/// The settings of `--set` and `--listen`.
+fn flag_settings(arguments: &Arguments, problems: &mut Vec<String>) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for text in &arguments.set {
+        match syntax::assignment(text) {
+            Ok((name, value)) => {
+                settings.push(Setting { name, value, origin: Origin::Flag(SET_FLAG) });
+            }
+            Err(problem) => problems.push(format!("{SET_FLAG}: {problem}")),
+        }
+    }
+    for (index, value) in arguments.listen.iter().enumerate() {
+        let number = format!("{:03}", index + 1);
+        let name = Name(vec!["listeners".to_owned(), "tcp".to_owned(), number]);
+        settings.push(Setting { name, value: value.clone(), origin: Origin::Flag("--listen") });
+    }
+    settings
+}
+
+/// The files to read, lowest precedence first.
+fn config_files(
+    arguments: &Arguments,
+    environment: &Environment<'_>,
+    rabbitmq: bool,
+    problems: &mut Vec<String>,
+) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let dir = Path::new(RABBITMQ_DIR);
+    let default = |name: &str| rabbitmq.then(|| dir.join(name)).filter(|path| path.exists());
+    if arguments.config.is_empty() {
+        let main = environment.get("RABBITMQ_CONFIG_FILE").map(|path| with_suffix(&path));
+        files.extend(main.or_else(|| default("rabbitmq.conf")));
+        let more = environment.get("RABBITMQ_CONFIG_FILES").map(PathBuf::from);
+        if let Some(more) = more.or_else(|| default("conf.d")) {
+            // RabbitMQ's variable may also be a pattern, in practice always DIR/*.conf.
+            let folder = more.file_name() == Some("*.conf".as_ref());
+            let more = if folder { more.with_file_name("") } else { more };
+            expand(&more, &mut files, problems);
+        }
+    }
+    for path in &arguments.config {
+        expand(path, &mut files, problems);
+    }
+    let advanced = environment.get("RABBITMQ_ADVANCED_CONFIG_FILE").map(PathBuf::from);
+    if let Some(advanced) = advanced.or_else(|| default("advanced.config")) {
+        problems.extend(check_advanced(&advanced));
+    }
+    files
+}
+
+/// RabbitMQ allows its main file to be named without `.conf`.
+fn with_suffix(path: &str) -> PathBuf {
+    let plain = PathBuf::from(path);
+    if plain.is_file() || plain.extension().is_some() {
+        plain
+    } else {
+        format!("{path}.conf").into()
+    }
+}
+
+/// A file stands for itself, a folder for its `*.conf` in the order of their names.
+fn expand(path: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<String>) {
+    if path.extension().is_some_and(|extension| extension == "config") {
+        let path = path.display();
+        problems.push(format!("{path}: Erlang terms are not read: expected a rabbitmq.conf"));
+        return;
+    }
+    if !path.is_dir() {
+        files.push(path.to_owned());
+        return;
+    }
+    match std::fs::read_dir(path) {
+        Ok(entries) => {
+            let paths = entries.flatten().map(|entry| entry.path());
+            let mut found: Vec<PathBuf> =
+                paths.filter(|path| path.extension() == Some("conf".as_ref())).collect();
+            found.sort();
+            files.extend(found);
+        }
+        Err(error) => problems.push(format!("{}: {error}", path.display())),
+    }
+}
+
+/// An `advanced.config` is refused unless it says nothing.
+fn check_advanced(path: &Path) -> Option<String> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return Some(format!("{}: {error}", path.display())),
+    };
+    let code: String = text.lines().map(|line| line.split('%').next().unwrap_or("")).collect();
+    let code: String = code.split_whitespace().collect();
+    if code.is_empty() || code == "[]." {
+        return None;
+    }
+    let path = path.display();
+    Some(format!("{path}: the terms of advanced.config are not supported: use rabbitmq.conf"))
+}
+
+fn wrong_value(setting: &Setting, key: &Key, expected: &str) -> String {
+    let Setting { name, value, origin } = setting;
+    if matches!(key.kind, Kind::Secret) {
+        return format!("{origin}: {name}: expected {expected}");
+    }
+    format!("{origin}: {name} = {value}: expected {expected}")
+}
+
+/// What is said of a key nobody knows, with the nearest one that somebody does.
+fn unknown(name: &Name) -> String {
+    let text = name.to_string();
+    let served = KEYS.iter().copied().flatten().map(|key| key.pattern);
+    let nearest = served
+        .chain(known::patterns().map(|(_, pattern)| pattern))
+        .map(|pattern| (distance(&text, pattern), pattern))
+        .min()
+        .filter(|(distance, _)| *distance <= SUGGESTION_DISTANCE_MAX);
+    let hint = nearest.map_or(String::new(), |(_, key)| format!(" Did you mean {key}?"));
+    format!("You've tried to set {text}, but there is no setting with that name.{hint}")
+}
+
+const SUGGESTION_DISTANCE_MAX: usize = 3; // characters changed, added or left out
+
+/// How many characters must be changed, added or left out to make `b` of `a`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, a) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in b.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

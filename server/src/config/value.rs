@@ -1,0 +1,284 @@
+//! The types of configuration values: how their text is read, and what is said when it cannot be.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number between the two, both included.
+    Integer(u64, u64),
+    /// A whole number or `infinity`.
+    Limit,
+    /// Bytes: a whole number, or with KB, MB, GB of 1024 multiples.
+    ByteSize(u64, u64),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// An IP address.
+    Ip,
+    /// A port for all interfaces, or ADDR:PORT.
+    Listener,
+}
+
+/// A value that has been read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    /// Of [`Kind::Boolean`].
+    Boolean(bool),
+    /// Of [`Kind::Integer`] and [`Kind::ByteSize`].
+    Integer(u64),
+    /// Of [`Kind::Limit`]; `None` is `infinity`.
+    Limit(Option<u64>),
+    /// Of [`Kind::Choice`], [`Kind::Text`] and [`Kind::Secret`].
+    Text(String),
+    /// Of [`Kind::Ip`].
+    Ip(IpAddr),
+    /// Of [`Kind::Listener`].
+    Listener(ListenAddress),
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListenAddress {
+    /// A bare port: all interfaces, IPv6 and IPv4.
+    AllInterfaces(u16),
+    /// One address.
+    Address(SocketAddr),
+}
+
+impl ListenAddress {
+    /// The port, 0 for any free one.
+    pub fn port(self) -> u16 {
+        match self {
+            ListenAddress::AllInterfaces(port) => port,
+            ListenAddress::Address(address) => address.port(),
+        }
+    }
+
+    /// Reads `5672`, `127.0.0.1:5672`, `[::1]:5672`, `::1:5672`, `:::5672` or `*:5672`.
+    pub fn parse(text: &str) -> Option<ListenAddress> {
+        if let Ok(port) = text.parse::<u16>() {
+            return Some(ListenAddress::AllInterfaces(port));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse::<u16>().ok()?;
+        if host == "*" {
+            return Some(ListenAddress::AllInterfaces(port));
+        }
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let ip = parse_ip(host)?;
+        Some(ListenAddress::Address(SocketAddr::new(ip, port)))
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::AllInterfaces(port) => write!(f, "{port}"),
+            ListenAddress::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+impl Kind {
+    /// Reads `text` as this kind.
+    ///
+    /// # Errors
+    /// What would be right, to follow "expected".
+    pub(super) fn parse(self, text: &str) -> Result<Value, String> {
+        match self {
+            Kind::Boolean => match text {
+                "true" => Some(Value::Boolean(true)),
+                "false" => Some(Value::Boolean(false)),
+                _ => None,
+            },
+            Kind::Integer(min, max) => {
+                text.parse().ok().filter(|value| min <= *value && *value <= max).map(Value::Integer)
+            }
+            Kind::Limit if text == "infinity" => Some(Value::Limit(None)),
+            Kind::Limit => text.parse().ok().map(|limit| Value::Limit(Some(limit))),
+            Kind::ByteSize(min, max) => parse_byte_size(text)
+                .filter(|value| min <= *value && *value <= max)
+                .map(Value::Integer),
+            Kind::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
+            Kind::Secret if text.starts_with("encrypted:") => {
+                return Err("the value itself: encrypted values are not supported".to_owned());
+            }
+            Kind::Text | Kind::Secret => Some(Value::Text(text.to_owned())),
+            Kind::Ip => parse_ip(text).map(Value::Ip),
+            Kind::Listener => ListenAddress::parse(text).map(Value::Listener),
+        }
+        .ok_or_else(|| self.to_string())
+    }
+
+    /// The value as `config show` prints it.
+    pub(super) fn show(self, value: &Value) -> String {
+        match (self, value) {
+            (Kind::Secret, _) => "********".to_owned(),
+            (_, Value::Boolean(value)) => value.to_string(),
+            (_, Value::Integer(value) | Value::Limit(Some(value))) => value.to_string(),
+            (_, Value::Limit(None)) => "infinity".to_owned(),
+            (_, Value::Text(value)) => value.clone(),
+            (_, Value::Ip(value)) => value.to_string(),
+            (_, Value::Listener(value)) => value.to_string(),
+        }
+    }
+}
+
+/// What is expected, for errors and for the list of keys.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Boolean => f.write_str("true or false"),
+            Kind::Integer(0, u64::MAX) => f.write_str("a whole number"),
+            Kind::Integer(min, max) => write!(f, "a whole number from {min} to {max}"),
+            Kind::Limit => f.write_str("a whole number or infinity"),
+            Kind::ByteSize(min, max) => {
+                write!(f, "a number of bytes from {min} to {max}, as 131072, 128KB or 1MB")
+            }
+            Kind::Choice(words) => write!(f, "one of {}", words.join(", ")),
+            Kind::Text | Kind::Secret => f.write_str("text"),
+            Kind::Ip => f.write_str("an IP address, as 127.0.0.1 or ::1"),
+            Kind::Listener => {
+                f.write_str("a port, or an IP address and a port as 127.0.0.1:5672 or [::1]:5672")
+            }
+        }
+    }
+}
+
+impl Value {
+    /// The flag of a [`Kind::Boolean`] key.
+    pub(super) fn boolean(&self) -> bool {
+        let Value::Boolean(value) = self else { unreachable!("{OTHER_KIND}") };
+        *value
+    }
+
+    /// The number of a [`Kind::Integer`] or [`Kind::ByteSize`] key, whose range fits `T`.
+    pub(super) fn integer<T: TryFrom<u64>>(&self) -> T {
+        let Value::Integer(value) = self else { unreachable!("{OTHER_KIND}") };
+        T::try_from(*value).ok().expect("the key's range fits its field")
+    }
+
+    /// The number of a [`Kind::Limit`] key; `None` is `infinity`.
+    pub(super) fn limit(&self) -> Option<u64> {
+        let Value::Limit(value) = self else { unreachable!("{OTHER_KIND}") };
+        *value
+    }
+
+    /// The text of a [`Kind::Text`], [`Kind::Secret`] or [`Kind::Choice`] key.
+    pub(super) fn text(&self) -> String {
+        let Value::Text(value) = self else { unreachable!("{OTHER_KIND}") };
+        value.clone()
+    }
+
+    /// The address of a [`Kind::Ip`] key.
+    pub(super) fn ip(&self) -> IpAddr {
+        let Value::Ip(value) = self else { unreachable!("{OTHER_KIND}") };
+        *value
+    }
+
+    /// The address of a [`Kind::Listener`] key.
+    pub(super) fn listener(&self) -> ListenAddress {
+        let Value::Listener(value) = self else { unreachable!("{OTHER_KIND}") };
+        *value
+    }
+}
+
+const OTHER_KIND: &str = "a row of the table reads its value as another kind than it names";
+
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    text.parse::<Ipv4Addr>()
+        .map(IpAddr::V4)
+        .or_else(|_| text.parse::<Ipv6Addr>().map(IpAddr::V6))
+        .ok()
+}
+
+/// A number with an optional KB, MB or GB: multiples of 1024, whatever their case.
+fn parse_byte_size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1 << 10,
+        "mb" => 1 << 20,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn listener(text: &str) -> Option<String> {
+        ListenAddress::parse(text).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn listeners_are_ports_or_addresses() {
+        assert_eq!(listener("5672").as_deref(), Some("5672"));
+        assert_eq!(listener("*:5672").as_deref(), Some("5672"));
+        assert_eq!(listener("127.0.0.1:5672").as_deref(), Some("127.0.0.1:5672"));
+        assert_eq!(listener("[::1]:5672").as_deref(), Some("[::1]:5672"));
+        assert_eq!(listener("::1:5672").as_deref(), Some("[::1]:5672"));
+        assert_eq!(listener(":::5672").as_deref(), Some("[::]:5672"));
+        for wrong in ["", "localhost:5672", "1.2.3.4", "70000", "1.2.3.4:70000", "[::1]", ":"] {
+            assert_eq!(listener(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn byte_sizes_are_binary() {
+        assert_eq!(parse_byte_size("131072"), Some(131_072));
+        assert_eq!(parse_byte_size("128KB"), Some(131_072));
+        assert_eq!(parse_byte_size("1mb"), Some(1 << 20));
+        assert_eq!(parse_byte_size("18446744073709551615GB"), None);
+        for wrong in ["", "KB", "1.5MB", "1 KB", "1XB", "-1"] {
+            assert_eq!(parse_byte_size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_be_right() {
+        let refused = |kind: Kind, text: &str| kind.parse(text).unwrap_err();
+        assert_eq!(refused(Kind::Boolean, "yes"), "true or false");
+        assert_eq!(refused(Kind::Integer(0, 9), "10"), "a whole number from 0 to 9");
+        assert_eq!(refused(Kind::Limit, "none"), "a whole number or infinity");
+        assert_eq!(refused(Kind::Choice(&["a", "b"]), "c"), "one of a, b");
+        assert!(!refused(Kind::Secret, "encrypted:abc").contains("abc"));
+    }
+
+    proptest! {
+        /// Goal: what `config show` prints reads back as the same value.
+        #[test]
+        fn shown_values_read_back(number in any::<u64>(), port in any::<u16>(), ip in any::<u32>()) {
+            let address = SocketAddr::from((Ipv4Addr::from(ip), port));
+            for (kind, value) in [
+                (Kind::Integer(0, u64::MAX), Value::Integer(number)),
+                (Kind::ByteSize(0, u64::MAX), Value::Integer(number)),
+                (Kind::Limit, Value::Limit(Some(number))),
+                (Kind::Listener, Value::Listener(ListenAddress::Address(address))),
+                (Kind::Listener, Value::Listener(ListenAddress::AllInterfaces(port))),
+                (Kind::Ip, Value::Ip(address.ip())),
+            ] {
+                prop_assert_eq!(kind.parse(&kind.show(&value)), Ok(value));
+            }
+        }
+
+        /// Goal: no text makes a reader panic.
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
+            for kind in [Kind::Boolean, Kind::Limit, Kind::ByteSize(0, 9), Kind::Ip, Kind::Listener] {
+                let _ = kind.parse(&text);
+            }
+        }
+    }
+}
