@@ -1,0 +1,214 @@
+//! One broker of the binary cargo built, on free ports and in a folder of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A running broker. Dropping it kills the process and removes its folder.
+pub(crate) struct Broker {
+    child: Child,
+    folder: TempDir,
+    ports: Ports,
+    arguments: Vec<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    amqp: u16,
+    management: u16,
+    prometheus: u16,
+}
+
+const STARTUP_COMPLETE: &str = "Server startup complete";
+/// Generous: the tests of a whole workspace share the machine.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// A port that was free can be taken before the broker binds it.
+const START_ATTEMPTS: usize = 5;
+
+impl Broker {
+    /// A broker with default settings.
+    pub(crate) fn start() -> Broker {
+        Broker::start_with(&[])
+    }
+
+    /// A broker with these further arguments.
+    ///
+    /// # Panics
+    /// When it does not say within a minute that it is ready; with what it did say.
+    pub(crate) fn start_with(arguments: &[&str]) -> Broker {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let mut complaint = String::new();
+        for _ in 0..START_ATTEMPTS {
+            let ports = free_ports();
+            match spawn(folder.path(), ports, &arguments) {
+                Ok(child) => return Broker { child, folder, ports, arguments },
+                Err(output) => complaint = output,
+            }
+        }
+        panic!("the broker did not start: {complaint}");
+    }
+
+    /// The folder the broker was started in; its data is in `leveret-data` there.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("leveret-data")
+    }
+
+    pub(crate) fn amqp_port(&self) -> u16 {
+        self.ports.amqp
+    }
+
+    pub(crate) fn amqp_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.amqp).into()
+    }
+
+    pub(crate) fn management_port(&self) -> u16 {
+        self.ports.management
+    }
+
+    pub(crate) fn amqp_url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`; returns when the process is gone. The data stays.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("our own child can be killed");
+        self.child.wait().expect("our own child can be waited for");
+    }
+
+    /// SIGTERM; the exit status.
+    ///
+    /// # Panics
+    /// When the process is still there after 20 seconds.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)
+            .expect("our own child can be signalled");
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our own child can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the broker ignored SIGTERM");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again on the same data and ports, after [`kill`](Broker::kill) or
+    /// [`terminate`](Broker::terminate).
+    pub(crate) fn start_again(&mut self) {
+        match spawn(self.folder.path(), self.ports, &self.arguments) {
+            Ok(child) => self.child = child,
+            Err(complaint) => panic!("the broker did not start again: {complaint}"),
+        }
+    }
+
+    /// Runs `leveretctl` against this broker.
+    pub(crate) fn ctl<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_leveretctl"))
+            .args(arguments)
+            .env("LEVERET_DATA_DIR", self.data_dir())
+            .stdin(Stdio::null())
+            .output()
+            .expect("leveretctl runs")
+    }
+
+    /// What `leveretctl` prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub(crate) fn ctl_stdout(&self, arguments: &[&str]) -> String {
+        let output = self.ctl(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "leveretctl {arguments:?} failed: {stderr}");
+        String::from_utf8(output.stdout).expect("leveretctl prints UTF-8")
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the process in `folder`. `Err`: what it said instead of being ready.
+fn spawn(folder: &Path, ports: Ports, arguments: &[String]) -> Result<Child, String> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_leveret"))
+        .current_dir(folder)
+        .arg("--listen")
+        .arg(format!("127.0.0.1:{}", ports.amqp))
+        .args(["--set", &format!("management.tcp.port={}", ports.management)])
+        .args(["--set", &format!("prometheus.tcp.port={}", ports.prometheus)])
+        .args(arguments)
+        .env_remove("LEVERET_DATA_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("leveret does not run: {error}"))?;
+    let (sender, lines) = mpsc::channel();
+    forward_lines(child.stdout.take().expect("stdout is piped"), sender.clone());
+    forward_lines(child.stderr.take().expect("stderr is piped"), sender);
+    match await_startup(&lines) {
+        Ok(()) => Ok(child),
+        Err(output) => {
+            let _ = child.kill();
+            let status = child.wait().expect("our own child can be waited for");
+            Err(format!("{output}(exit {:?}, signal {:?})", status.code(), status.signal()))
+        }
+    }
+}
+
+/// Reads to the end of `pipe`, so that the broker never waits for its reader.
+fn forward_lines(pipe: impl Read + Send + 'static, lines: Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let _ = lines.send(line); // nobody listens any more once it has started
+        }
+    });
+}
+
+fn await_startup(lines: &Receiver<String>) -> Result<(), String> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    let mut output = String::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left) {
+            Ok(line) if line.starts_with(STARTUP_COMPLETE) => return Ok(()),
+            Ok(line) => {
+                output.push_str(&line);
+                output.push('\n');
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(format!("{output}nothing more in a minute "));
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(output),
+        }
+    }
+}
+
+/// Ports nobody listened on a moment ago, all different.
+fn free_ports() -> Ports {
+    let listeners =
+        [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports"));
+    let [amqp, management, prometheus] =
+        listeners.map(|listener| listener.local_addr().expect("it is bound").port());
+    Ports { amqp, management, prometheus }
+}
