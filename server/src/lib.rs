@@ -1,5 +1,6 @@
 //! The broker: its shell, its rooms and its command line.
 
+pub mod broker;
 pub mod config;
 pub mod control_socket;
 pub mod node_name;

@@ -1,0 +1,217 @@
+//! What HTTP and the command line may ask of the broker, and what it answers.
+//!
+//! Requests travel to the event loop by channel and are answered between two ticks; nothing outside
+//! the loop touches broker state.
+
+use super::exception::Exception;
+use super::snapshot::{
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, MessageRow, OverviewRow,
+    PermissionRow, PolicyRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
+};
+use leveret_protocol::field::OwnedTable;
+
+/// A question or an order. Names are checked by the broker; `vhost: None` means all of them.
+#[derive(Clone, Debug)]
+pub enum ControlRequest {
+    /// Is this user and password right, and who is it? Answered by [`ControlReply::Users`] with
+    /// one row, or none when refused.
+    Authenticate {
+        /// User name.
+        user: String,
+        /// Password as typed.
+        password: String,
+        /// The peer is on this machine.
+        loopback: bool,
+    },
+    /// Counts of everything.
+    Overview,
+    /// Queues, all or one by name.
+    Queues {
+        /// Virtual host.
+        vhost: Option<String>,
+        /// Only this one.
+        name: Option<String>,
+    },
+    /// Exchanges, all or one by name.
+    Exchanges {
+        /// Virtual host.
+        vhost: Option<String>,
+        /// Only this one.
+        name: Option<String>,
+    },
+    /// Bindings.
+    Bindings {
+        /// Virtual host.
+        vhost: Option<String>,
+    },
+    /// Connections.
+    Connections,
+    /// Channels.
+    Channels,
+    /// Consumers.
+    Consumers {
+        /// Virtual host.
+        vhost: Option<String>,
+    },
+    /// Virtual hosts.
+    Vhosts,
+    /// Users.
+    Users,
+    /// Permissions.
+    Permissions,
+    /// Topic permissions.
+    TopicPermissions,
+    /// Policies, or operator policies.
+    Policies {
+        /// Operator policies.
+        operator: bool,
+    },
+    /// Declares a queue as `queue.declare` does.
+    DeclareQueue {
+        /// Who asks.
+        user: String,
+        /// Virtual host.
+        vhost: String,
+        /// Name.
+        name: String,
+        /// Survives a restart.
+        durable: bool,
+        /// Goes with its last consumer.
+        auto_delete: bool,
+        /// Arguments.
+        arguments: OwnedTable,
+    },
+    /// Deletes a queue; answered by [`ControlReply::Count`] (its ready messages).
+    DeleteQueue {
+        /// Who asks.
+        user: String,
+        /// Virtual host.
+        vhost: String,
+        /// Name.
+        name: String,
+        /// Only without consumers.
+        if_unused: bool,
+        /// Only without ready messages.
+        if_empty: bool,
+    },
+    /// Drops the ready messages of a queue; answered by [`ControlReply::Count`].
+    PurgeQueue {
+        /// Virtual host.
+        vhost: String,
+        /// Name.
+        name: String,
+    },
+    /// Declares an exchange as `exchange.declare` does.
+    DeclareExchange {
+        /// Who asks.
+        user: String,
+        /// Virtual host.
+        vhost: String,
+        /// Name.
+        name: String,
+        /// Type.
+        kind: String,
+        /// Survives a restart.
+        durable: bool,
+        /// Goes with its last binding.
+        auto_delete: bool,
+        /// Clients cannot publish to it.
+        internal: bool,
+        /// Arguments.
+        arguments: OwnedTable,
+    },
+    /// Deletes an exchange.
+    DeleteExchange {
+        /// Who asks.
+        user: String,
+        /// Virtual host.
+        vhost: String,
+        /// Name.
+        name: String,
+        /// Only without bindings from it.
+        if_unused: bool,
+    },
+    /// Makes or removes a binding.
+    Bind {
+        /// Who asks.
+        user: String,
+        /// The binding.
+        binding: BindingRow,
+        /// Remove it.
+        unbind: bool,
+    },
+    /// Closes a connection as its operator would.
+    CloseConnection {
+        /// Its slot.
+        id: u32,
+        /// Text behind `CONNECTION_FORCED - `.
+        reason: String,
+    },
+    /// Publishes one message; answered by [`ControlReply::Routed`].
+    Publish {
+        /// Virtual host.
+        vhost: String,
+        /// Exchange.
+        exchange: String,
+        /// Routing key.
+        routing_key: String,
+        /// Property flags and values as on the wire.
+        properties: Vec<u8>,
+        /// Body.
+        body: Vec<u8>,
+    },
+    /// Takes or looks at messages at the head of a queue.
+    Get {
+        /// Virtual host.
+        vhost: String,
+        /// Queue.
+        queue: String,
+        /// At most so many.
+        count: u32,
+        /// Acknowledge (remove) them, else put them back.
+        acknowledge: bool,
+        /// Body bytes of each message to return at most.
+        truncate: Option<u64>,
+    },
+}
+
+/// The answer to a [`ControlRequest`].
+#[derive(Clone, Debug)]
+pub enum ControlReply {
+    /// Done.
+    Done,
+    /// Done, and it was not there before.
+    Created,
+    /// A number of messages.
+    Count(u64),
+    /// Whether a publish reached a queue.
+    Routed(bool),
+    /// Refused, as a client would have been.
+    Refused(Exception),
+    /// [`ControlRequest::Overview`].
+    Overview(Box<OverviewRow>),
+    /// Rows.
+    Queues(Vec<QueueRow>),
+    /// Rows.
+    Exchanges(Vec<ExchangeRow>),
+    /// Rows.
+    Bindings(Vec<BindingRow>),
+    /// Rows.
+    Connections(Vec<ConnectionRow>),
+    /// Rows.
+    Channels(Vec<ChannelRow>),
+    /// Rows.
+    Consumers(Vec<ConsumerRow>),
+    /// Rows.
+    Vhosts(Vec<VhostRow>),
+    /// Rows.
+    Users(Vec<UserRow>),
+    /// Rows.
+    Permissions(Vec<PermissionRow>),
+    /// Rows.
+    TopicPermissions(Vec<TopicPermissionRow>),
+    /// Rows.
+    Policies(Vec<PolicyRow>),
+    /// Rows.
+    Messages(Vec<MessageRow>),
+}

@@ -1,0 +1,404 @@
+//! Plain rows of the broker's state, as listings need them. No row refers to broker memory.
+//!
+//! The HTTP side renders them into RabbitMQ's JSON; rates and histories are its business: rows
+//! carry totals only. Times are Unix milliseconds.
+
+use leveret_protocol::field::OwnedTable;
+
+/// Message counters of one object, totals since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageStats {
+    /// Messages published (into the exchange, by the channel, or into the queue).
+    pub publish: u64,
+    /// Messages an exchange routed to queues (one per target).
+    pub publish_out: u64,
+    /// Publishes confirmed to publishers.
+    pub confirm: u64,
+    /// Messages returned as unroutable.
+    pub return_unroutable: u64,
+    /// Messages dropped as unroutable.
+    pub drop_unroutable: u64,
+    /// Deliveries to consumers that acknowledge.
+    pub deliver: u64,
+    /// Deliveries to consumers that do not.
+    pub deliver_no_ack: u64,
+    /// `basic.get` with acknowledgement.
+    pub get: u64,
+    /// `basic.get` without.
+    pub get_no_ack: u64,
+    /// `basic.get` on an empty queue.
+    pub get_empty: u64,
+    /// Acknowledgements.
+    pub ack: u64,
+    /// Deliveries that were not the first.
+    pub redeliver: u64,
+    /// Publishes refused by a queue limit.
+    pub reject: u64,
+}
+
+/// Counts of everything, and how often things came and went.
+#[derive(Clone, Debug, Default)]
+pub struct OverviewRow {
+    /// Open connections.
+    pub connections: u64,
+    /// Open channels.
+    pub channels: u64,
+    /// Exchanges in all virtual hosts.
+    pub exchanges: u64,
+    /// Queues in all virtual hosts.
+    pub queues: u64,
+    /// Consumers in all virtual hosts.
+    pub consumers: u64,
+    /// Ready messages.
+    pub messages_ready: u64,
+    /// Unacknowledged messages.
+    pub messages_unacknowledged: u64,
+    /// Message counters over all objects.
+    pub stats: MessageStats,
+    /// Connections ever opened.
+    pub connection_created: u64,
+    /// Connections ever closed.
+    pub connection_closed: u64,
+    /// Channels ever opened.
+    pub channel_created: u64,
+    /// Channels ever closed.
+    pub channel_closed: u64,
+    /// Queues ever declared (re-declarations included).
+    pub queue_declared: u64,
+    /// Queues ever created.
+    pub queue_created: u64,
+    /// Queues ever deleted.
+    pub queue_deleted: u64,
+    /// `cluster_name` global parameter.
+    pub cluster_name: String,
+    /// Alarms in force: `memory`, `disk`.
+    pub alarms: Vec<&'static str>,
+}
+
+/// One queue.
+#[derive(Clone, Debug)]
+pub struct QueueRow {
+    /// Virtual host.
+    pub vhost: String,
+    /// Name.
+    pub name: String,
+    /// `classic`, `quorum` or `stream`.
+    pub kind: &'static str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// Belongs to one connection.
+    pub exclusive: bool,
+    /// Name (`peer -> host`) of the owning connection.
+    pub owner: Option<String>,
+    /// Declared arguments.
+    pub arguments: OwnedTable,
+    /// Name of the policy in force.
+    pub policy: Option<String>,
+    /// Name of the operator policy in force.
+    pub operator_policy: Option<String>,
+    /// Merged definition of both policies.
+    pub effective_policy: OwnedTable,
+    /// Ready messages.
+    pub messages_ready: u64,
+    /// Delivered and not yet acknowledged.
+    pub messages_unacknowledged: u64,
+    /// Body bytes of the ready ones.
+    pub message_bytes_ready: u64,
+    /// Body bytes of the unacknowledged ones.
+    pub message_bytes_unacknowledged: u64,
+    /// Persistent messages.
+    pub messages_persistent: u64,
+    /// Body bytes of persistent messages.
+    pub message_bytes_persistent: u64,
+    /// Messages whose body is in memory.
+    pub messages_ram: u64,
+    /// Consumers of any kind.
+    pub consumers: u64,
+    /// Share of the last seconds in which a consumer could take a message, 0..=1.
+    pub consumer_capacity: Option<f64>,
+    /// Tag of the exclusive consumer.
+    pub exclusive_consumer_tag: Option<String>,
+    /// Tag of the single active consumer.
+    pub single_active_consumer_tag: Option<String>,
+    /// Time property of the oldest ready message, seconds.
+    pub head_message_timestamp: Option<u64>,
+    /// When the oldest ready message was published.
+    pub oldest_message_ms: Option<u64>,
+    /// Since when nothing used it.
+    pub idle_since_ms: Option<u64>,
+    /// Bytes of memory of the queue itself.
+    pub memory: u64,
+    /// Counters.
+    pub stats: MessageStats,
+}
+
+/// One exchange.
+#[derive(Clone, Debug)]
+pub struct ExchangeRow {
+    /// Virtual host.
+    pub vhost: String,
+    /// Name; empty for the default exchange.
+    pub name: String,
+    /// `direct`, `fanout`, ...
+    pub kind: String,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Clients cannot publish to it.
+    pub internal: bool,
+    /// Declared arguments.
+    pub arguments: OwnedTable,
+    /// Name of the policy in force.
+    pub policy: Option<String>,
+    /// User that declared it; `rmq-internal` for predeclared ones.
+    pub user_who_performed_action: String,
+    /// Messages in and out.
+    pub stats: MessageStats,
+}
+
+/// One binding.
+#[derive(Clone, Debug)]
+pub struct BindingRow {
+    /// Virtual host.
+    pub vhost: String,
+    /// Source exchange; empty for the default exchange.
+    pub source: String,
+    /// Destination name.
+    pub destination: String,
+    /// Whether the destination is a queue (else an exchange).
+    pub destination_is_queue: bool,
+    /// Binding key.
+    pub routing_key: String,
+    /// Binding arguments.
+    pub arguments: OwnedTable,
+}
+
+/// One connection.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionRow {
+    /// Shell slot: what control requests name it by.
+    pub id: u32,
+    /// `peer_host:peer_port -> host:port`.
+    pub name: String,
+    /// Our address.
+    pub host: String,
+    /// Our port.
+    pub port: u16,
+    /// Their address.
+    pub peer_host: String,
+    /// Their port.
+    pub peer_port: u16,
+    /// `running`, `blocked`, `blocking`, `flow`, `closing`, ...
+    pub state: &'static str,
+    /// Open channels.
+    pub channels: u64,
+    /// User logged in.
+    pub user: String,
+    /// Virtual host.
+    pub vhost: String,
+    /// SASL mechanism.
+    pub auth_mechanism: String,
+    /// Heartbeat in seconds.
+    pub heartbeat_s: u16,
+    /// Negotiated maximum frame.
+    pub frame_max: u32,
+    /// Negotiated channel count.
+    pub channel_max: u16,
+    /// Properties the client announced.
+    pub client_properties: OwnedTable,
+    /// Bytes received.
+    pub recv_oct: u64,
+    /// Reads that brought something.
+    pub recv_cnt: u64,
+    /// Bytes sent.
+    pub send_oct: u64,
+    /// Writes.
+    pub send_cnt: u64,
+    /// Bytes waiting to be sent.
+    pub send_pend: u64,
+    /// When it was accepted.
+    pub connected_at_ms: u64,
+}
+
+/// One channel.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelRow {
+    /// Shell slot of its connection.
+    pub connection_id: u32,
+    /// Name of its connection.
+    pub connection: String,
+    /// Address of the peer.
+    pub peer_host: String,
+    /// Port of the peer.
+    pub peer_port: u16,
+    /// Number.
+    pub number: u16,
+    /// User.
+    pub user: String,
+    /// Virtual host.
+    pub vhost: String,
+    /// In transaction mode.
+    pub transactional: bool,
+    /// In confirm mode.
+    pub confirm: bool,
+    /// Consumers.
+    pub consumer_count: u64,
+    /// Delivered, not acknowledged.
+    pub messages_unacknowledged: u64,
+    /// Published, not confirmed.
+    pub messages_unconfirmed: u64,
+    /// Published in the open transaction.
+    pub messages_uncommitted: u64,
+    /// Acknowledged in the open transaction.
+    pub acks_uncommitted: u64,
+    /// Prefetch of consumers to come.
+    pub prefetch_count: u32,
+    /// Prefetch of the whole channel.
+    pub global_prefetch_count: u32,
+    /// `running` or `flow`.
+    pub state: &'static str,
+    /// Since when nothing happened on it.
+    pub idle_since_ms: Option<u64>,
+    /// Counters.
+    pub stats: MessageStats,
+}
+
+/// One consumer.
+#[derive(Clone, Debug)]
+pub struct ConsumerRow {
+    /// Virtual host.
+    pub vhost: String,
+    /// Queue.
+    pub queue: String,
+    /// Shell slot of its connection.
+    pub connection_id: u32,
+    /// Name of its connection.
+    pub connection: String,
+    /// Address of the peer.
+    pub peer_host: String,
+    /// Port of the peer.
+    pub peer_port: u16,
+    /// Channel number.
+    pub channel: u16,
+    /// User of the channel.
+    pub user: String,
+    /// Tag.
+    pub consumer_tag: String,
+    /// It was the only one allowed.
+    pub exclusive: bool,
+    /// It acknowledges.
+    pub ack_required: bool,
+    /// Its prefetch; 0 is unlimited.
+    pub prefetch_count: u32,
+    /// It can be given messages (`false` for a waiting single active consumer).
+    pub active: bool,
+    /// `up`, `single_active`, `waiting`.
+    pub activity_status: &'static str,
+    /// Consume arguments.
+    pub arguments: OwnedTable,
+}
+
+/// One virtual host.
+#[derive(Clone, Debug)]
+pub struct VhostRow {
+    /// Name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Type of queues declared without one.
+    pub default_queue_type: String,
+    /// Firehose tracing is on.
+    pub tracing: bool,
+    /// Cannot be deleted.
+    pub protected: bool,
+    /// Ready messages.
+    pub messages_ready: u64,
+    /// Unacknowledged messages.
+    pub messages_unacknowledged: u64,
+    /// Counters over its queues and exchanges.
+    pub stats: MessageStats,
+}
+
+/// One user.
+#[derive(Clone, Debug)]
+pub struct UserRow {
+    /// Name.
+    pub name: String,
+    /// Base64 of salt and digest; empty when it has no password.
+    pub password_hash: String,
+    /// RabbitMQ's name of the algorithm, e.g. `rabbit_password_hashing_sha256`.
+    pub hashing_algorithm: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Limits as (name, value).
+    pub limits: Vec<(String, i64)>,
+}
+
+/// What a user may do in a virtual host.
+#[derive(Clone, Debug)]
+pub struct PermissionRow {
+    /// User.
+    pub user: String,
+    /// Virtual host.
+    pub vhost: String,
+    /// Pattern of names it may configure.
+    pub configure: String,
+    /// Pattern of names it may write to.
+    pub write: String,
+    /// Pattern of names it may read from.
+    pub read: String,
+}
+
+/// What routing keys a user may use on an exchange.
+#[derive(Clone, Debug)]
+pub struct TopicPermissionRow {
+    /// User.
+    pub user: String,
+    /// Virtual host.
+    pub vhost: String,
+    /// Exchange.
+    pub exchange: String,
+    /// Pattern of keys it may publish with.
+    pub write: String,
+    /// Pattern of keys it may bind with.
+    pub read: String,
+}
+
+/// A policy or an operator policy.
+#[derive(Clone, Debug)]
+pub struct PolicyRow {
+    /// Virtual host.
+    pub vhost: String,
+    /// Name.
+    pub name: String,
+    /// Pattern of names it applies to.
+    pub pattern: String,
+    /// `all`, `queues`, `exchanges`, `classic_queues`, `quorum_queues`, `streams`.
+    pub apply_to: String,
+    /// Keys and values.
+    pub definition: OwnedTable,
+    /// Higher wins.
+    pub priority: i64,
+}
+
+/// A message as `basic.get` over HTTP, browse and publish see it.
+#[derive(Clone, Debug)]
+pub struct MessageRow {
+    /// Exchange it was published to.
+    pub exchange: String,
+    /// Routing key.
+    pub routing_key: String,
+    /// It was delivered before.
+    pub redelivered: bool,
+    /// Ready messages left behind it.
+    pub message_count: u64,
+    /// Property flags and values as on the wire.
+    pub properties: Vec<u8>,
+    /// Body.
+    pub body: Vec<u8>,
+}
