@@ -260,6 +260,22 @@ impl Engine {
         self.release(addr);
     }
 
+    /// Takes everything unsettled at places `from..to` out of `queue`.
+    pub fn settle_range(&mut self, queue: QueueId, from: Seq, to: Seq) {
+        let mut from = from;
+        while let Some((seq, addr)) = self.queue(queue).next(from) {
+            if to <= seq {
+                break;
+            }
+            let len = match self.read(addr) {
+                Read::Ready(bytes) => u32::try_from(bytes.len()).expect("lengths are u32"),
+                Read::Pending(_) | Read::Corrupt(_) => 0,
+            };
+            self.settle(queue, seq, addr, len);
+            from = seq.next();
+        }
+    }
+
     /// Remembers that `queue` has delivered up to `seq`: unsettled, those messages come back as
     /// redelivered after a restart.
     #[inline]

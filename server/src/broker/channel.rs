@@ -1,0 +1,97 @@
+//! A channel: its mode, its limits, what it has outstanding.
+
+pub mod confirm;
+pub mod unacked;
+
+mod ack;
+mod basic;
+mod consume;
+mod publish;
+
+pub(in crate::broker) use ack::Verdict;
+pub(in crate::broker) use publish::{Parts, Targets};
+
+use super::ids::ChannelId;
+use super::queue::ConsumerKey;
+use super::snapshot::MessageStats;
+use confirm::Confirms;
+use leveret_engine::BatchId;
+use publish::RouteCache;
+use rustc_hash::FxHashMap;
+use std::rc::Rc;
+use unacked::UnackedSet;
+
+/// One open channel.
+#[derive(Debug)]
+pub struct Channel {
+    /// Connection and number.
+    pub id: ChannelId,
+    /// Confirm mode, once selected.
+    pub confirms: Option<Confirms>,
+    /// The channel is listed for an end-of-tick look at its confirms.
+    pub confirm_listed: bool,
+    /// Tag of the next delivery.
+    pub next_delivery_tag: u64,
+    /// Deliveries that wait for an acknowledgement.
+    pub unacked: UnackedSet,
+    /// Consumers by tag.
+    pub consumers: FxHashMap<Rc<str>, ConsumerKey>,
+    /// Prefetch of consumers to come; 0 is unlimited.
+    pub prefetch: u32,
+    /// Outstanding deliveries of the whole channel; 0 is unlimited.
+    pub global_prefetch: u32,
+    /// `channel.flow`: the client takes deliveries.
+    pub active: bool,
+    /// Replies of this channel that wait for the disk; nothing overtakes them.
+    pub held: u32,
+    /// The last queue it declared, for the empty queue name.
+    pub last_queue: Option<Rc<str>>,
+    /// Where its last publish went.
+    pub route: RouteCache,
+    /// The last batch it put something persistent into.
+    pub last_batch: BatchId,
+    /// Counters.
+    pub stats: MessageStats,
+    /// When it last did something, Unix milliseconds.
+    pub last_used_ms: u64,
+    /// Largest frame the client takes, in bytes.
+    pub frame_max: u32,
+}
+
+impl Channel {
+    /// A channel just opened.
+    pub fn new(id: ChannelId, frame_max: u32, now_ms: u64) -> Channel {
+        Channel {
+            id,
+            confirms: None,
+            confirm_listed: false,
+            next_delivery_tag: 1,
+            unacked: UnackedSet::default(),
+            consumers: FxHashMap::default(),
+            prefetch: 0,
+            global_prefetch: 0,
+            active: true,
+            held: 0,
+            last_queue: None,
+            route: RouteCache::default(),
+            last_batch: BatchId(0),
+            stats: MessageStats::default(),
+            last_used_ms: now_ms,
+            frame_max,
+        }
+    }
+
+    /// The channel as a whole lets a delivery through that waits for an acknowledgement.
+    #[inline]
+    pub fn has_credit(&self) -> bool {
+        self.global_prefetch == 0 || (self.unacked.len() as u64) < u64::from(self.global_prefetch)
+    }
+
+    /// Issues the next delivery tag.
+    #[inline]
+    pub fn issue_tag(&mut self) -> u64 {
+        let tag = self.next_delivery_tag;
+        self.next_delivery_tag += 1;
+        tag
+    }
+}

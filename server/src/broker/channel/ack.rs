@@ -1,0 +1,104 @@
+//! `basic.ack`, `basic.nack`, `basic.reject`, `basic.recover`: settling deliveries.
+
+use super::unacked::{NO_CONSUMER, Unacked};
+use crate::broker::durable::mark_dirty;
+use crate::broker::exception::{Exception, Outcome};
+use crate::broker::ids::ChannelId;
+use crate::broker::queue::Returned;
+use crate::broker::{Broker, Context};
+
+/// What happens to a delivery that leaves the unacknowledged ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::broker) enum Verdict {
+    /// It is done.
+    Ack,
+    /// It is refused and not wanted back.
+    Reject,
+    /// It goes back to its place in the queue.
+    Requeue,
+}
+
+impl Broker {
+    /// Settles `tag`, or everything outstanding up to it when `multiple`.
+    ///
+    /// Tag 0 with `multiple` means "all outstanding" (AMQP 0-9-1, basic.ack, delivery-tag).
+    ///
+    /// # Errors
+    /// 406 if `tag` is not outstanding. A refused ack changes nothing.
+    pub(in crate::broker) fn acknowledge(
+        &mut self,
+        id: ChannelId,
+        tag: u64,
+        multiple: bool,
+        verdict: Verdict,
+        ctx: &mut Context<'_>,
+    ) -> Outcome {
+        let index = self.channel_index(id.connection, id.number);
+        let channel = &mut self.channels[index];
+        if !multiple {
+            let unacked = channel.unacked.remove(tag).ok_or_else(|| unknown(tag))?;
+            self.settle(index, &unacked, verdict, ctx);
+            return Ok(());
+        }
+        let mut taken = std::mem::take(&mut self.taken);
+        let known = if tag == 0 {
+            channel.unacked.remove_all(&mut taken);
+            true
+        } else {
+            channel.unacked.remove_up_to(tag, &mut taken)
+        };
+        for unacked in &taken {
+            self.settle(index, unacked, verdict, ctx);
+        }
+        taken.clear();
+        self.taken = taken;
+        if known { Ok(()) } else { Err(unknown(tag)) }
+    }
+
+    /// Puts everything the channel has outstanding back.
+    pub(in crate::broker) fn requeue_all(&mut self, index: usize, ctx: &mut Context<'_>) {
+        let mut taken = Vec::new();
+        self.channels[index].unacked.remove_all(&mut taken);
+        for unacked in &taken {
+            self.settle(index, unacked, Verdict::Requeue, ctx);
+        }
+    }
+
+    /// Ends one delivery that was already taken off its channel.
+    fn settle(&mut self, index: usize, unacked: &Unacked, verdict: Verdict, ctx: &mut Context<'_>) {
+        if unacked.consumer != NO_CONSUMER {
+            self.consumers[unacked.consumer as usize].unacked -= 1;
+        }
+        if self.channels[index].global_prefetch != 0 {
+            self.wake_channel(index);
+        }
+        let Some(key) = unacked.queue else { return };
+        let queue = &mut self.queues[key.index()];
+        queue.unacked_count -= 1;
+        queue.unacked_bytes -= u64::from(unacked.len);
+        match verdict {
+            Verdict::Ack => {
+                queue.stats.ack += 1;
+                self.channels[index].stats.ack += 1;
+                self.totals.ack += 1;
+                ctx.engine.settle(queue.log, unacked.seq, unacked.addr, unacked.len);
+            }
+            Verdict::Reject => {
+                ctx.engine.settle(queue.log, unacked.seq, unacked.addr, unacked.len);
+            }
+            Verdict::Requeue => {
+                let returned = Returned {
+                    addr: unacked.addr,
+                    len: unacked.len,
+                    deliveries: unacked.deliveries,
+                };
+                queue.ready.put_back(unacked.seq, returned);
+            }
+        }
+        mark_dirty(&mut self.queues, &mut self.dirty, key);
+    }
+}
+
+fn unknown(tag: u64) -> Exception {
+    Exception::precondition(format!("unknown delivery tag {tag}"))
+}

@@ -1,0 +1,180 @@
+//! `basic.qos`, `basic.get`, `basic.recover` and `channel.flow`.
+
+use super::unacked::{NO_CONSUMER, Unacked};
+use crate::broker::access::Access;
+use crate::broker::durable::mark_dirty;
+use crate::broker::exception::{Exception, Outcome};
+use crate::broker::ids::{ChannelId, QueueKey};
+use crate::broker::message::Message;
+use crate::broker::queue::{Next, report_corrupt};
+use crate::broker::{Broker, Context, Parked};
+use leveret_engine::Read;
+use leveret_protocol::frame::{GetOk, encode_get_ok};
+use leveret_protocol::method::{BasicGet, BasicQos, ChannelFlowOk, Method};
+
+impl Broker {
+    /// `basic.qos`.
+    ///
+    /// # Errors
+    /// 540 for a prefetch size, as on RabbitMQ.
+    pub(in crate::broker) fn qos(
+        &mut self,
+        id: ChannelId,
+        qos: &BasicQos,
+        ctx: &mut Context<'_>,
+    ) -> Outcome {
+        if qos.prefetch_size != 0 {
+            return Err(Exception::not_implemented(format!(
+                "prefetch_size!=0 ({})",
+                qos.prefetch_size
+            )));
+        }
+        let index = self.channel_index(id.connection, id.number);
+        let channel = &mut self.channels[index];
+        if qos.global {
+            channel.global_prefetch = u32::from(qos.prefetch_count);
+        } else {
+            channel.prefetch = u32::from(qos.prefetch_count);
+            channel.global_prefetch = 0;
+        }
+        self.wake_channel(index);
+        self.reply(id, &Method::BasicQosOk, ctx);
+        Ok(())
+    }
+
+    /// `basic.get`.
+    ///
+    /// # Errors
+    /// 403, 404 and 405 as for `basic.consume`.
+    pub(in crate::broker) fn get(
+        &mut self,
+        id: ChannelId,
+        get: &BasicGet<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Outcome {
+        let index = self.channel_index(id.connection, id.number);
+        let name = self.queue_name(index, get.queue)?;
+        self.authorize_queue(id.connection, Access::Read, &name)?;
+        let key = self.find_queue(id.connection, &name)?;
+        self.check_owner(id.connection, key)?;
+        self.get_from(id, key, get.no_ack, ctx);
+        Ok(())
+    }
+
+    /// Answers a `basic.get`, or parks it until its message is loaded.
+    pub(in crate::broker) fn get_from(
+        &mut self,
+        id: ChannelId,
+        key: QueueKey,
+        no_ack: bool,
+        ctx: &mut Context<'_>,
+    ) {
+        let index = self.channel_index(id.connection, id.number);
+        let parked = Parked::Get { channel: id, queue: key, no_ack };
+        self.queues[key.index()].last_used_ms = ctx.now.unix_ms;
+        let next = match self.queues[key.index()].next(ctx.engine) {
+            Next::Entry(next) => next,
+            Next::Empty => {
+                self.channels[index].stats.get_empty += 1;
+                self.totals.get_empty += 1;
+                self.reply(id, &Method::BasicGetEmpty, ctx);
+                return;
+            }
+            Next::Pending(ticket) => {
+                ctx.effects.pause(id.connection);
+                return self.park(ticket, parked);
+            }
+        };
+        let bytes = match ctx.engine.read(next.addr) {
+            Read::Ready(bytes) => bytes,
+            Read::Pending(ticket) => {
+                ctx.effects.pause(id.connection);
+                return self.park(ticket, parked);
+            }
+            Read::Corrupt(corruption) => {
+                report_corrupt(&mut self.queues[key.index()], &next, &corruption, ctx.effects);
+                return self.get_from(id, key, no_ack, ctx);
+            }
+        };
+        let len = u32::try_from(bytes.len()).expect("messages are under 4 GiB");
+        let message = Message::decode(bytes).expect("checksummed, and ours");
+        let channel = &mut self.channels[index];
+        let queue = &mut self.queues[key.index()];
+        queue.ready.take(next.seq, len);
+        let ok = GetOk {
+            channel: id.number,
+            frame_max: channel.frame_max,
+            delivery_tag: channel.issue_tag(),
+            redelivered: 1 < next.deliveries,
+            routing: message.routing,
+            message_count: u32::try_from(queue.ready.count).unwrap_or(u32::MAX),
+            properties: message.properties,
+            body: message.body,
+        };
+        let delivery_tag = ok.delivery_tag;
+        let held = 0 < channel.held;
+        let mut frames = Vec::new();
+        encode_get_ok(if held { &mut frames } else { ctx.effects.out(id.connection) }, ok);
+        if no_ack {
+            queue.stats.get_no_ack += 1;
+            channel.stats.get_no_ack += 1;
+            self.totals.get_no_ack += 1;
+            ctx.engine.settle(queue.log, next.seq, next.addr, len);
+        } else {
+            queue.stats.get += 1;
+            channel.stats.get += 1;
+            self.totals.get += 1;
+            queue.unacked_count += 1;
+            queue.unacked_bytes += u64::from(len);
+            ctx.engine.note_delivered(queue.log, next.seq);
+            channel.unacked.push(Unacked {
+                tag: delivery_tag,
+                queue: Some(key),
+                seq: next.seq,
+                addr: next.addr,
+                len,
+                deliveries: next.deliveries,
+                consumer: NO_CONSUMER,
+                delivered_at_ms: ctx.now.ms,
+            });
+        }
+        if held {
+            self.emit_when(id, None, ctx, |out| out.extend_from_slice(&frames));
+        }
+    }
+
+    /// `channel.flow`: whether the client takes deliveries. (RabbitMQ refuses to pause; this really
+    /// does.)
+    pub(in crate::broker) fn flow(&mut self, id: ChannelId, active: bool, ctx: &mut Context<'_>) {
+        let index = self.channel_index(id.connection, id.number);
+        self.channels[index].active = active;
+        let ok = Method::ChannelFlowOk(ChannelFlowOk { active });
+        self.reply(id, &ok, ctx);
+        self.wake_channel(index);
+    }
+
+    /// A cold read is done: what waited for it goes on.
+    pub fn on_loaded(&mut self, ticket: leveret_engine::Ticket, ctx: &mut Context<'_>) {
+        for parked in self.parked.remove(&ticket).unwrap_or_default() {
+            match parked {
+                Parked::Queue(key) => {
+                    if let Some(queue) = self.queues.get_mut(key.index()) {
+                        queue.parked = None;
+                        mark_dirty(&mut self.queues, &mut self.dirty, key);
+                    }
+                }
+                Parked::Get { channel, queue, no_ack } => {
+                    if self.has_channel(channel) && self.queues.contains(queue.index()) {
+                        ctx.effects.resume(channel.connection);
+                        self.get_from(channel, queue, no_ack, ctx);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Remembers what goes on when `ticket` is loaded.
+    pub(in crate::broker) fn park(&mut self, ticket: leveret_engine::Ticket, parked: Parked) {
+        self.parked.entry(ticket).or_default().push(parked);
+    }
+}

@@ -1,0 +1,441 @@
+//! The orders and questions of HTTP and the command line (`control.rs`), answered between ticks.
+
+use super::auth::Verdict;
+use super::binding::{BindingRequest, DestinationName};
+use super::channel::{Parts, Targets};
+use super::control::{ControlReply, ControlRequest};
+use super::effect::Request;
+use super::exception::Exception;
+use super::exchange::{ExchangeDefinition, ExchangeType};
+use super::ids::{ConnectionId, QueueKey, VhostKey};
+use super::message::{Message, MessageMeta, NO_EXPIRATION, join_routing};
+use super::queue::{Declaration, Next, Returned};
+use super::router::Routable;
+use super::snapshot::{BindingRow, ExchangeRow, MessageRow, MessageStats, PermissionRow, UserRow};
+use super::{Broker, Context};
+use leveret_engine::Read;
+use leveret_protocol::properties::BasicProperties;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Bytes of messages that one `Get` returns at most.
+const GET_SIZE_MAX: u64 = 16 << 20;
+/// Longest exchange name or routing key, in bytes.
+const SHORTSTR_MAX: usize = 255;
+
+impl Broker {
+    /// Answers a request.
+    pub fn control(&mut self, request: ControlRequest, ctx: &mut Context<'_>) -> ControlReply {
+        self.answer(request, ctx).unwrap_or_else(ControlReply::Refused)
+    }
+
+    fn answer(
+        &mut self,
+        request: ControlRequest,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        Ok(match request {
+            ControlRequest::Authenticate { user, password, loopback } => {
+                ControlReply::Users(self.authenticate(&user, &password, loopback, ctx))
+            }
+            ControlRequest::Overview => ControlReply::Overview(Box::new(self.overview())),
+            ControlRequest::Queues { vhost, name } => {
+                let vhost = self.vhost_filter(vhost.as_deref())?;
+                ControlReply::Queues(self.queue_rows(vhost, name.as_deref(), ctx))
+            }
+            ControlRequest::Exchanges { vhost, name } => {
+                let vhost = self.vhost_filter(vhost.as_deref())?;
+                ControlReply::Exchanges(self.exchange_rows(vhost, name.as_deref()))
+            }
+            ControlRequest::Bindings { vhost } => {
+                let vhost = self.vhost_filter(vhost.as_deref())?;
+                ControlReply::Bindings(self.binding_rows(vhost))
+            }
+            ControlRequest::Connections => {
+                ControlReply::Connections(self.connection_rows(ctx.effects))
+            }
+            ControlRequest::Channels => ControlReply::Channels(self.channel_rows()),
+            ControlRequest::Consumers { vhost } => {
+                let vhost = self.vhost_filter(vhost.as_deref())?;
+                ControlReply::Consumers(self.consumer_rows(vhost))
+            }
+            ControlRequest::Vhosts => ControlReply::Vhosts(self.vhost_rows()),
+            ControlRequest::Users => ControlReply::Users(self.user_rows()),
+            ControlRequest::Permissions => ControlReply::Permissions(self.permission_rows()),
+            ControlRequest::TopicPermissions => ControlReply::TopicPermissions(Vec::new()),
+            ControlRequest::Policies { .. } => ControlReply::Policies(Vec::new()),
+            order => self.obey(order, ctx)?,
+        })
+    }
+
+    /// Requests that change something.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "questions were answered before")]
+    fn obey(
+        &mut self,
+        order: ControlRequest,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        match order {
+            ControlRequest::DeclareQueue {
+                vhost, name, durable, auto_delete, arguments, ..
+            } => {
+                let declaration = Declaration {
+                    name: &name,
+                    server_named: false,
+                    durable,
+                    auto_delete,
+                    owner: None,
+                    arguments,
+                };
+                self.control_declare_queue(&vhost, declaration, ctx)
+            }
+            ControlRequest::DeleteQueue { vhost, name, if_unused, if_empty, .. } => {
+                let key = self.control_queue(&vhost, &name)?;
+                self.check_deletable(key, if_unused, if_empty)?;
+                let count = self.queues[key.index()].ready.count;
+                self.delete_queue(key, ctx);
+                Ok(ControlReply::Count(count))
+            }
+            ControlRequest::PurgeQueue { vhost, name } => {
+                let key = self.control_queue(&vhost, &name)?;
+                Ok(ControlReply::Count(self.purge(key, ctx)))
+            }
+            ControlRequest::DeclareExchange {
+                user,
+                vhost,
+                name,
+                kind,
+                durable,
+                auto_delete,
+                internal,
+                arguments,
+            } => {
+                let definition = ExchangeDefinition {
+                    kind: ExchangeType::parse(&kind)?,
+                    name: name.into(),
+                    durable,
+                    auto_delete,
+                    internal,
+                    arguments,
+                    user: user.into(),
+                };
+                let vhost = self.control_vhost(&vhost)?;
+                let existed = self.topology.lookup_exchange(vhost, &definition.name).is_some();
+                self.declare_exchange(vhost, definition, None, ctx)?;
+                Ok(if existed { ControlReply::Done } else { ControlReply::Created })
+            }
+            ControlRequest::DeleteExchange { vhost, name, if_unused, .. } => {
+                let vhost_key = self.control_vhost(&vhost)?;
+                let (deleted, _) = self.delete_exchange(vhost_key, &name, if_unused, ctx)?;
+                if deleted {
+                    Ok(ControlReply::Done)
+                } else {
+                    Err(Exception::no_exchange(&name, &vhost))
+                }
+            }
+            ControlRequest::Bind { binding, unbind, .. } => {
+                self.control_bind(&binding, unbind, ctx)
+            }
+            ControlRequest::CloseConnection { id, reason } => {
+                self.control_close(ConnectionId(id), &reason, ctx)
+            }
+            ControlRequest::Publish { vhost, exchange, routing_key, properties, body } => {
+                let vhost = self.control_vhost(&vhost)?;
+                let routing = shortstrs(&exchange, &routing_key)?;
+                let parts = Parts { routing: &routing, properties: &properties, body: &body };
+                self.control_publish(vhost, &exchange, &routing_key, &parts, ctx)
+            }
+            ControlRequest::Get { vhost, queue, count, acknowledge, truncate } => {
+                let key = self.control_queue(&vhost, &queue)?;
+                Ok(ControlReply::Messages(self.control_get(key, count, acknowledge, truncate, ctx)))
+            }
+            _ => Ok(ControlReply::Done),
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        user: &str,
+        password: &str,
+        loopback: bool,
+        ctx: &Context<'_>,
+    ) -> Vec<UserRow> {
+        let peer = if loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let peer = Some(IpAddr::V4(peer));
+        let login =
+            self.authenticator.check(&self.users, user, password.as_bytes(), peer, ctx.now.ms);
+        match login.verdict {
+            Verdict::Accepted { user } => {
+                self.user_rows().into_iter().filter(|row| *row.name == *user).collect()
+            }
+            Verdict::Refused { .. } | Verdict::Malformed { .. } => Vec::new(),
+        }
+    }
+
+    fn vhost_filter(&self, name: Option<&str>) -> Result<Option<VhostKey>, Exception> {
+        name.map(|name| self.control_vhost(name)).transpose()
+    }
+
+    fn control_vhost(&self, name: &str) -> Result<VhostKey, Exception> {
+        self.topology
+            .find_vhost(name)
+            .ok_or_else(|| Exception::not_allowed(format!("vhost {name} not found")))
+    }
+
+    fn control_queue(&self, vhost: &str, name: &str) -> Result<QueueKey, Exception> {
+        let key = self.control_vhost(vhost)?;
+        self.topology.queue(key, name).ok_or_else(|| Exception::no_queue(name, vhost))
+    }
+
+    fn control_declare_queue(
+        &mut self,
+        vhost: &str,
+        declaration: Declaration<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        let vhost = self.control_vhost(vhost)?;
+        if let Some(key) = self.topology.queue(vhost, declaration.name) {
+            self.check_same_declaration(key, &declaration)?;
+            return Ok(ControlReply::Done);
+        }
+        if declaration.name.starts_with("amq.") {
+            return Err(Exception::refused(format!(
+                "queue name '{}' contains reserved prefix 'amq.*'",
+                declaration.name
+            )));
+        }
+        self.create_queue(vhost, declaration, ctx)?;
+        Ok(ControlReply::Created)
+    }
+
+    fn control_bind(
+        &mut self,
+        row: &BindingRow,
+        unbind: bool,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        let vhost = self.control_vhost(&row.vhost)?;
+        let destination = if row.destination_is_queue {
+            DestinationName::Queue(&row.destination)
+        } else {
+            DestinationName::Exchange(&row.destination)
+        };
+        let request = BindingRequest {
+            source: &row.source,
+            destination,
+            key: &row.routing_key,
+            arguments: row.arguments.as_ref(),
+        };
+        if unbind {
+            let (existed, _) = self.unbind(vhost, &request, None, ctx)?;
+            return if existed {
+                Ok(ControlReply::Done)
+            } else {
+                Err(Exception::new(leveret_protocol::reply::ReplyCode::NotFound, "no binding"))
+            };
+        }
+        self.bind(vhost, &request, None, ctx)?;
+        Ok(ControlReply::Created)
+    }
+
+    fn control_close(
+        &mut self,
+        id: ConnectionId,
+        reason: &str,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        if !self.connections.contains_key(&id) {
+            return Err(Exception::new(
+                leveret_protocol::reply::ReplyCode::NotFound,
+                "no such connection",
+            ));
+        }
+        let exception = Exception::connection_forced(reason);
+        ctx.effects.requests.push(Request::CloseConnection(id, exception));
+        Ok(ControlReply::Done)
+    }
+
+    fn control_publish(
+        &mut self,
+        vhost: VhostKey,
+        exchange: &str,
+        routing_key: &str,
+        parts: &Parts<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        let exchange = self.topology.find_exchange(vhost, exchange)?;
+        let properties = BasicProperties::parse(parts.properties)
+            .map_err(|error| Exception::precondition(format!("properties: {error}")))?;
+        let mut targets = Targets::default();
+        let message = Routable { keys: &[routing_key], properties: Some(properties) };
+        self.find_targets(exchange, &message, &mut targets);
+        let meta = MessageMeta {
+            persistent: properties.delivery_mode() == Some(2),
+            priority: properties.priority(),
+            published_at_ms: ctx.now.unix_ms,
+            expiration_ms: NO_EXPIRATION,
+        };
+        self.store(&meta, parts, &targets, ctx)?;
+        self.topology.count_publish(exchange, targets.route.queues.len() as u64);
+        self.totals.publish += 1;
+        Ok(ControlReply::Routed(!targets.route.is_empty()))
+    }
+
+    /// Takes messages from the head; without `acknowledge` they go back, marked as delivered.
+    fn control_get(
+        &mut self,
+        key: QueueKey,
+        count: u32,
+        acknowledge: bool,
+        truncate: Option<u64>,
+        ctx: &mut Context<'_>,
+    ) -> Vec<MessageRow> {
+        let mut rows = Vec::new();
+        let mut taken = Vec::new();
+        let mut size = 0;
+        while (rows.len() as u64) < u64::from(count) && size < GET_SIZE_MAX {
+            let queue = &mut self.queues[key.index()];
+            let Next::Entry(next) = queue.next(ctx.engine) else { break };
+            let Read::Ready(bytes) = ctx.engine.read(next.addr) else { break };
+            let len = u32::try_from(bytes.len()).expect("messages are under 4 GiB");
+            let message = Message::decode(bytes).expect("checksummed, and ours");
+            queue.ready.take(next.seq, len);
+            rows.push(message_row(&message, &next, queue.ready.count, truncate));
+            size += u64::from(len);
+            if acknowledge {
+                queue.stats.get_no_ack += 1;
+                ctx.engine.settle(queue.log, next.seq, next.addr, len);
+            } else {
+                queue.stats.get += 1;
+                let deliveries = next.deliveries;
+                taken.push((next.seq, Returned { addr: next.addr, len, deliveries }));
+            }
+        }
+        let queue = &mut self.queues[key.index()];
+        for (seq, returned) in taken {
+            queue.ready.put_back(seq, returned);
+        }
+        super::durable::mark_dirty(&mut self.queues, &mut self.dirty, key);
+        rows
+    }
+
+    fn exchange_rows(&self, vhost: Option<VhostKey>, name: Option<&str>) -> Vec<ExchangeRow> {
+        let mut rows = Vec::new();
+        for vhost in self.vhosts_of(vhost) {
+            for key in self.topology.exchange_keys(vhost) {
+                let exchange = self.topology.exchange(key);
+                let definition = &exchange.definition;
+                if name.is_some_and(|name| name != &*definition.name) {
+                    continue;
+                }
+                rows.push(ExchangeRow {
+                    vhost: self.topology.vhost(vhost).name.to_string(),
+                    name: definition.name.to_string(),
+                    kind: definition.kind.name().to_owned(),
+                    durable: definition.durable,
+                    auto_delete: definition.auto_delete,
+                    internal: definition.internal,
+                    arguments: definition.arguments.clone(),
+                    policy: None,
+                    user_who_performed_action: definition.user.to_string(),
+                    stats: MessageStats {
+                        publish: exchange.publish_in,
+                        publish_out: exchange.publish_out,
+                        ..MessageStats::default()
+                    },
+                });
+            }
+        }
+        rows
+    }
+
+    fn binding_rows(&self, vhost: Option<VhostKey>) -> Vec<BindingRow> {
+        let mut rows = Vec::new();
+        for vhost in self.vhosts_of(vhost) {
+            let name = &self.topology.vhost(vhost).name;
+            rows.extend(self.topology.bindings(vhost).map(|view| {
+                let binding = view.to_definition();
+                BindingRow {
+                    vhost: name.to_string(),
+                    source: binding.source.into(),
+                    destination: binding.destination.into(),
+                    destination_is_queue: binding.destination_is_queue,
+                    routing_key: binding.key.into(),
+                    arguments: binding.arguments,
+                }
+            }));
+        }
+        rows
+    }
+
+    /// The virtual hosts a listing is about, by name.
+    fn vhosts_of(&self, vhost: Option<VhostKey>) -> Vec<VhostKey> {
+        let mut keys: Vec<_> = match vhost {
+            Some(vhost) => vec![vhost],
+            None => self.topology.vhosts().map(|(key, _)| key).collect(),
+        };
+        keys.sort_by_key(|key| &self.topology.vhost(*key).name);
+        keys
+    }
+
+    fn user_rows(&self) -> Vec<UserRow> {
+        self.users
+            .iter()
+            .map(|user| UserRow {
+                name: user.name.to_string(),
+                password_hash: user.password.to_base64(),
+                hashing_algorithm: user.password.algorithm().name().to_owned(),
+                tags: user.tags.iter().map(str::to_owned).collect(),
+                limits: [
+                    ("max-connections", user.limits.max_connections),
+                    ("max-channels", user.limits.max_channels),
+                ]
+                .into_iter()
+                .filter_map(|(name, limit)| Some((name.to_owned(), limit.value()?)))
+                .collect(),
+            })
+            .collect()
+    }
+
+    fn permission_rows(&self) -> Vec<PermissionRow> {
+        use super::access::Access;
+        self.permissions
+            .iter()
+            .map(|(user, vhost, permission)| PermissionRow {
+                user: user.to_owned(),
+                vhost: vhost.to_owned(),
+                configure: permission.pattern(Access::Configure).to_owned(),
+                write: permission.pattern(Access::Write).to_owned(),
+                read: permission.pattern(Access::Read).to_owned(),
+            })
+            .collect()
+    }
+}
+
+fn message_row(
+    message: &Message<'_>,
+    next: &super::queue::NextMessage,
+    message_count: u64,
+    truncate: Option<u64>,
+) -> MessageRow {
+    let shown = truncate.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+    MessageRow {
+        exchange: message.exchange().to_owned(),
+        routing_key: message.routing_key().to_owned(),
+        redelivered: 1 < next.deliveries,
+        message_count,
+        properties: message.properties.to_vec(),
+        body: message.body[..message.body.len().min(shown)].to_vec(),
+    }
+}
+
+fn shortstrs(exchange: &str, routing_key: &str) -> Result<Vec<u8>, Exception> {
+    for (what, name) in [("exchange", exchange), ("routing_key", routing_key)] {
+        if SHORTSTR_MAX < name.len() {
+            return Err(Exception::precondition(format!(
+                "{what} is {} bytes long, at most {SHORTSTR_MAX} fit",
+                name.len()
+            )));
+        }
+    }
+    Ok(join_routing(exchange, routing_key))
+}

@@ -1,0 +1,276 @@
+//! Building the broker from what the log held, and seeding an empty one.
+
+use super::auth::Authenticator;
+use super::exchange::{ExchangeDefinition, ExchangeType};
+use super::ids::VhostKey;
+use super::permission::{Permission, Permissions};
+use super::queue::{QueueDefinition, QueueKind, Ready};
+use super::store::{Kind, names};
+use super::topology::Topology;
+use super::user::{User, Users};
+use super::vhost::VhostDefinition;
+use super::{Broker, BrokerSettings, Churn, Context, binding};
+use leveret_engine::{BatchId, QueueId, Recovered, RecoveredQueue};
+use leveret_protocol::field::{FieldTable, FieldValue, OwnedTable};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::fmt;
+
+/// A definition in the log that cannot be understood: it was written by another version, or by
+/// something else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreError {
+    /// What it is called.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "definition {} in the log: {}", self.key, self.reason)
+    }
+}
+
+impl std::error::Error for RestoreError {}
+
+/// The parts of a stored definition.
+struct Stored<'a> {
+    names: Vec<&'a str>,
+    /// The last name of a binding is its arguments, which are no text.
+    arguments: &'a [u8],
+    value: FieldTable<'a>,
+}
+
+impl Broker {
+    /// A broker with the definitions and messages of `recovered`.
+    ///
+    /// # Errors
+    /// A definition that makes no sense; the data directory is left as it was.
+    pub fn new(
+        settings: BrokerSettings,
+        recovered: &Recovered,
+        now_ms: u64,
+        seed: u64,
+    ) -> Result<Broker, RestoreError> {
+        let mut broker = Broker {
+            authenticator: Authenticator::new(settings.auth.clone()),
+            users: Users::default(),
+            permissions: Permissions::default(),
+            settings,
+            topology: Topology::new(seed),
+            queues: Slab::new(),
+            channels: Slab::new(),
+            consumers: Slab::new(),
+            connections: FxHashMap::default(),
+            dirty: Vec::new(),
+            confirm_list: Vec::new(),
+            waiters: VecDeque::new(),
+            durable: BatchId(0),
+            parked: FxHashMap::default(),
+            churn: Churn::default(),
+            totals: super::snapshot::MessageStats::default(),
+            taken: Vec::new(),
+            names_made: 0,
+        };
+        let logs: FxHashMap<QueueId, RecoveredQueue> =
+            recovered.queues.iter().map(|queue| (queue.id, *queue)).collect();
+        for kind in Kind::ALL {
+            for (key, value) in &recovered.metas {
+                if key.first() == Some(&(kind as u8)) {
+                    broker.restore(kind, key, value, &logs, now_ms).map_err(|reason| {
+                        RestoreError { key: key.escape_ascii().to_string(), reason }
+                    })?;
+                }
+            }
+        }
+        Ok(broker)
+    }
+
+    /// Nothing was ever defined: the data directory is new.
+    pub fn is_empty(&self) -> bool {
+        self.topology.vhosts().next().is_none()
+    }
+
+    /// Makes the virtual host and the user a new node begins with.
+    ///
+    /// # Errors
+    /// What the log says.
+    pub fn seed(
+        &mut self,
+        vhost: &str,
+        user: User,
+        permission: Permission,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), super::exception::Exception> {
+        let key = self.topology.create_vhost(VhostDefinition::new(vhost));
+        self.store_vhost(key, ctx)?;
+        for exchange in self.topology.exchange_keys(key) {
+            self.store_exchange(exchange, ctx)?;
+        }
+        self.put_permission(&user.name.clone(), vhost, permission, ctx)?;
+        self.put_user(user, ctx)?;
+        Ok(())
+    }
+
+    fn restore(
+        &mut self,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+        logs: &FxHashMap<QueueId, RecoveredQueue>,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let stored = parse(kind, key, value)?;
+        match kind {
+            Kind::Vhost => self.restore_vhost(&stored),
+            Kind::User => self.restore_user(&stored),
+            Kind::Permission => self.restore_permission(&stored),
+            Kind::Exchange => self.restore_exchange(&stored),
+            Kind::Queue => self.restore_queue(&stored, logs, now_ms),
+            Kind::Binding => self.restore_binding(&stored),
+            Kind::TopicPermission
+            | Kind::VhostLimits
+            | Kind::UserLimits
+            | Kind::GlobalParameter
+            | Kind::Parameter
+            | Kind::Policy
+            | Kind::OperatorPolicy => Err("this version stores no such definition".to_owned()),
+        }
+    }
+
+    fn vhost_named(&self, name: &str) -> Result<VhostKey, String> {
+        self.topology.find_vhost(name).ok_or_else(|| format!("no virtual host '{name}'"))
+    }
+
+    fn restore_vhost(&mut self, stored: &Stored<'_>) -> Result<(), String> {
+        let [name] = stored.names::<1>()?;
+        let mut definition = VhostDefinition::new(name);
+        stored.text("description")?.clone_into(&mut definition.description);
+        stored.text("default_queue_type")?.clone_into(&mut definition.default_queue_type);
+        definition.tracing = stored.flag("tracing")?;
+        definition.protected = stored.flag("protected")?;
+        if let Some(FieldValue::Array(tags)) = stored.value.get("tags") {
+            let tags = tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned));
+            definition.tags = tags.collect();
+        }
+        self.topology.create_vhost(definition);
+        Ok(())
+    }
+
+    fn restore_user(&mut self, stored: &Stored<'_>) -> Result<(), String> {
+        let user = User::from_record(stored.value).map_err(|error| error.to_string())?;
+        self.users.put(user);
+        Ok(())
+    }
+
+    fn restore_permission(&mut self, stored: &Stored<'_>) -> Result<(), String> {
+        let (user, vhost, permission) =
+            Permission::from_record(stored.value).map_err(|error| error.to_string())?;
+        self.permissions.set(user, vhost, permission);
+        Ok(())
+    }
+
+    fn restore_exchange(&mut self, stored: &Stored<'_>) -> Result<(), String> {
+        let [vhost, name] = stored.names::<2>()?;
+        let vhost = self.vhost_named(vhost)?;
+        if self.topology.lookup_exchange(vhost, name).is_some() {
+            // Predeclared ones come with their virtual host.
+            return Ok(());
+        }
+        let definition = ExchangeDefinition {
+            name: name.into(),
+            kind: ExchangeType::parse(stored.text("type")?).map_err(|error| error.text)?,
+            durable: true,
+            auto_delete: stored.flag("auto_delete")?,
+            internal: stored.flag("internal")?,
+            arguments: stored.table("arguments")?,
+            user: stored.text("user")?.into(),
+        };
+        self.topology.create_exchange(vhost, definition).map_err(|error| error.text)?;
+        Ok(())
+    }
+
+    fn restore_queue(
+        &mut self,
+        stored: &Stored<'_>,
+        logs: &FxHashMap<QueueId, RecoveredQueue>,
+        now_ms: u64,
+    ) -> Result<(), String> {
+        let [vhost, name] = stored.names::<2>()?;
+        let log = stored.value.get("log").and_then(FieldValue::as_i64).ok_or("no log")?;
+        let log = QueueId(u32::try_from(log).map_err(|_| format!("log {log}"))?);
+        let recovered = logs.get(&log).ok_or_else(|| format!("log {} is missing", log.0))?;
+        let kind = match stored.text("type")? {
+            "classic" => QueueKind::Classic,
+            "quorum" => QueueKind::Quorum,
+            other => return Err(format!("unknown type '{other}'")),
+        };
+        let definition = QueueDefinition {
+            name: name.into(),
+            vhost: self.vhost_named(vhost)?,
+            kind,
+            durable: true,
+            auto_delete: stored.flag("auto_delete")?,
+            owner: None,
+            arguments: stored.table("arguments")?,
+        };
+        let mut ready = Ready::new(recovered.first, recovered.redelivered_below);
+        ready.count = recovered.messages;
+        ready.bytes = recovered.bytes;
+        self.insert_queue(definition, log, ready, now_ms);
+        Ok(())
+    }
+
+    fn restore_binding(&mut self, stored: &Stored<'_>) -> Result<(), String> {
+        let [vhost, source, kind, destination, key] = stored.names::<5>()?;
+        let vhost = self.vhost_named(vhost)?;
+        let definition = binding::BindingDefinition {
+            source: source.into(),
+            destination: destination.into(),
+            destination_is_queue: kind == "q",
+            key: key.into(),
+            arguments: OwnedTable::parse(stored.arguments.to_vec())
+                .map_err(|error| error.to_string())?,
+        };
+        self.topology
+            .bind(vhost, &definition.as_request(), |_| Ok(()))
+            .map_err(|error| error.text)?;
+        Ok(())
+    }
+}
+
+fn parse<'a>(kind: Kind, key: &'a [u8], value: &'a [u8]) -> Result<Stored<'a>, String> {
+    let mut names = names(key).ok_or("its key is cut short")?;
+    let arguments = match kind {
+        Kind::Binding => names.pop().ok_or("its key has no names")?,
+        _ => &[],
+    };
+    let names: Result<Vec<&str>, _> = names.into_iter().map(str::from_utf8).collect();
+    Ok(Stored {
+        names: names.map_err(|error| error.to_string())?,
+        arguments,
+        value: FieldTable::parse(value).map_err(|error| error.to_string())?,
+    })
+}
+
+impl<'a> Stored<'a> {
+    fn names<const N: usize>(&self) -> Result<[&'a str; N], String> {
+        let names = self.names.as_slice();
+        names.try_into().map_err(|_| format!("its key has {} names", names.len()))
+    }
+
+    fn text(&self, field: &str) -> Result<&'a str, String> {
+        self.value.get(field).and_then(FieldValue::as_str).ok_or_else(|| format!("no {field}"))
+    }
+
+    fn flag(&self, field: &str) -> Result<bool, String> {
+        self.value.get(field).and_then(FieldValue::as_bool).ok_or_else(|| format!("no {field}"))
+    }
+
+    fn table(&self, field: &str) -> Result<OwnedTable, String> {
+        let table = self.value.get(field).and_then(FieldValue::as_table);
+        table.map(FieldTable::to_owned).ok_or_else(|| format!("no {field}"))
+    }
+}
