@@ -126,7 +126,11 @@ impl Floor {
 
     /// Frames what is in the ring for the consumer, as long as its socket takes it.
     fn pump(&mut self) {
-        let Some(index) = self.consumer else { return };
+        let Some(index) = self.consumer else {
+            // Kept for nobody, they would fill the ring and stop all reading.
+            self.ring.clear();
+            return;
+        };
         loop {
             let Some(connection) = &mut self.connections[index] else { return };
             if connection.deliver(&mut self.ring) == 0 {
@@ -161,7 +165,6 @@ impl Floor {
         self.connections[index] = None;
         if self.consumer == Some(index) {
             self.consumer = None;
-            self.ring.clear();
         }
     }
 }

@@ -30,6 +30,8 @@ use crate::report::Outcome;
 const WAIT_NS_MAX: u64 = 50_000_000;
 /// How often the main thread looks at the counters.
 const WATCH_INTERVAL: Duration = Duration::from_millis(1);
+/// Queue names have five digits.
+const QUEUES_MAX: usize = 100_000;
 /// A load that moves nothing for this long has failed.
 const STALL_NS_MAX: u64 = 30 * SECOND_NS;
 
@@ -80,6 +82,8 @@ pub struct Plan {
     pub queue_arguments: Vec<(String, Argument)>,
     /// Names of queues and of the exchange begin with this.
     pub prefix: String,
+    /// Then follows this, so that no load meets what an earlier one left on its way.
+    pub token: u16,
     /// Threads for publishers.
     pub producer_threads: usize,
     /// Threads for consumers.
@@ -110,7 +114,8 @@ impl Plan {
             ack: AckMode::Auto,
             prefetch: 0,
             queue_arguments: Vec::new(),
-            prefix: "bench".into(),
+            prefix: "b".into(),
+            token: random_token(),
             producer_threads: 1,
             consumer_threads: 1,
             latency: false,
@@ -126,12 +131,12 @@ impl Plan {
 
     /// The name of queue `index`: equally long for all, so that all publishes are.
     pub fn queue(&self, index: usize) -> String {
-        format!("{}-{index:06}", self.prefix)
+        format!("{}{:04x}-{index:05}", self.prefix, self.token)
     }
 
     /// The name of the fanout exchange.
     fn exchange(&self) -> String {
-        format!("{}-fanout", self.prefix)
+        format!("{}{:04x}-all", self.prefix, self.token)
     }
 
     /// Refuses what could not run.
@@ -139,6 +144,9 @@ impl Plan {
         let refuse = |what: &str| Err(BenchError::Setting(what.into()));
         if self.queues == 0 || self.producers + self.consumers == 0 {
             return refuse("at least one queue and one producer or consumer are needed");
+        }
+        if QUEUES_MAX < self.queues {
+            return refuse("at most 100000 queues");
         }
         if self.producer_threads == 0 || self.consumer_threads == 0 {
             return refuse("at least one thread each is needed");
@@ -180,6 +188,11 @@ impl Plan {
     }
 }
 
+/// A number that the last loads are unlikely to have had: the clock's microseconds.
+fn random_token() -> u16 {
+    u16::try_from(now_ns() / 1000 % 0x1_0000).expect("below 2^16")
+}
+
 /// What falls to hand `hand` of `hands` when `cards` are dealt; every hand gets at least one.
 fn dealt(hand: usize, hands: usize, cards: usize) -> impl Iterator<Item = usize> {
     (hand % cards..cards).step_by(hands.max(1))
@@ -188,6 +201,9 @@ fn dealt(hand: usize, hands: usize, cards: usize) -> impl Iterator<Item = usize>
 /// What the threads tell each other.
 #[derive(Debug, Default)]
 struct Shared {
+    /// Producers are to finish.
+    published_all: AtomicBool,
+    /// Consumers too: all is over.
     stopped: AtomicBool,
     measuring: AtomicBool,
     published: AtomicU64,
@@ -208,6 +224,7 @@ impl Shared {
     /// Ends the load when one of its threads has failed.
     fn or_stop<T>(&self, result: Result<T, BenchError>) -> Result<T, BenchError> {
         if result.is_err() {
+            self.published_all.store(true, Relaxed);
             self.stopped.store(true, Relaxed);
         }
         result
@@ -260,7 +277,6 @@ impl Counts {
 pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
     plan.check()?;
     let mut control = Client::connect(&plan.endpoint)?;
-    take_down(plan, &mut control)?;
     set_up(plan, &mut control)?;
     let outcome = run_threads(plan);
     // Whatever happened, the broker is left as it was found, if it still answers.
@@ -311,7 +327,9 @@ fn run_threads(plan: &Plan) -> Result<Outcome, BenchError> {
             .map(|hand| scope.spawn(move || shared.or_stop(producer::run(hand, shared))));
         let confirms: Vec<_> = confirms.collect();
         let watched = watch(plan, shared);
-        shared.stopped.store(true, Relaxed);
+        // Producers say good-bye while consumers still read: what is on its way would otherwise
+        // weigh on the next load.
+        shared.published_all.store(true, Relaxed);
         let merge = |handles: Vec<thread::ScopedJoinHandle<'_, _>>| {
             let mut all = Latency::default();
             for handle in handles {
@@ -319,9 +337,10 @@ fn run_threads(plan: &Plan) -> Result<Outcome, BenchError> {
             }
             Ok(all)
         };
-        let confirm = merge(confirms)?;
+        let confirm = merge(confirms);
+        shared.stopped.store(true, Relaxed);
         let delivery = merge(deliveries)?;
-        Ok(watched?.into_outcome(plan, delivery, confirm))
+        Ok(watched?.into_outcome(plan, delivery, confirm?))
     })
 }
 

@@ -27,7 +27,8 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Encodes publishes to `targets` (exchange, routing key) in turn, about one transfer of them.
+    /// Encodes publishes to `targets` (exchange, routing key) in turn, one transfer of them or,
+    /// if that is more, one for each target.
     ///
     /// # Panics
     /// If the targets' names differ in length: then messages would differ in size.
@@ -36,7 +37,9 @@ impl Block {
         let mut bytes = Vec::new();
         let mut message_size = 0;
         let mut body_at = 0;
-        while bytes.len() < TRANSFER_SIZE_MAX {
+        let mut rounds = 0;
+        while bytes.is_empty() || bytes.len() + bytes.len() / rounds < TRANSFER_SIZE_MAX {
+            rounds += 1;
             for (exchange, key) in targets {
                 let start = bytes.len();
                 put_method(&mut bytes, CHANNEL, method::PUBLISH, |out| {

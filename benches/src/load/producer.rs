@@ -1,7 +1,9 @@
 //! The thread that publishes: pre-encoded blocks, as fast as told, without allocating.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::block::Block;
 use super::poller::Poller;
@@ -11,7 +13,10 @@ use crate::clock::{SECOND_NS, now_ns};
 use crate::error::BenchError;
 use crate::latency::Latency;
 use crate::socket::{InputBuffer, Transfer, write_some};
-use crate::wire::{Frame, Reader, close_reason, method};
+use crate::wire::{Frame, Reader, close_reason, method, put_method, put_shortstr};
+
+/// How long a broker may take for what it has not read yet when the load ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// When message `k` of producer `index` is due: `start + (k * producers + index) / rate`.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +164,42 @@ impl Producer {
         self.stamped = self.stamped.max(begun);
     }
 
+    /// Finishes the message begun, closes the connection, and waits until the broker has read all.
+    fn close(self) -> Result<(), BenchError> {
+        let Self { stream, mut input, block, written, .. } = self;
+        let failed = |source| BenchError::io("close a publishing connection", source);
+        stream.set_nonblocking(false).map_err(failed)?;
+        stream.set_read_timeout(Some(CLOSE_TIMEOUT)).map_err(failed)?;
+        stream.set_write_timeout(Some(CLOSE_TIMEOUT)).map_err(failed)?;
+        let rest = written.next_multiple_of(block.message_size()) - written;
+        let mut last = Vec::new();
+        while (last.len() as u64) < rest {
+            let from = last.len() as u64;
+            last.extend_from_slice(block.slice(written + from, rest - from));
+        }
+        put_method(&mut last, 0, method::CLOSE, |out| {
+            out.extend_from_slice(&200_u16.to_be_bytes());
+            put_shortstr(out, "done");
+            out.extend_from_slice(&[0; 4]);
+        });
+        (&stream).write_all(&last).map_err(failed)?;
+        loop {
+            while let Some(frame) = input.frame()? {
+                if frame.method() == method::CLOSE_OK {
+                    return Ok(());
+                }
+                let size = frame.size();
+                input.consume(size);
+            }
+            match input.fill(&stream)? {
+                Transfer::Moved(_) => {}
+                Transfer::Blocked | Transfer::Closed => {
+                    return Err(BenchError::Protocol("no good-bye within a minute".into()));
+                }
+            }
+        }
+    }
+
     /// Reads confirms until there are no more.
     fn read(&mut self, now: u64, shared: &Shared, latency: &mut Latency) -> Result<(), BenchError> {
         loop {
@@ -214,7 +255,7 @@ pub(crate) fn run(mut producers: Vec<Producer>, shared: &Shared) -> Result<Laten
     for (index, producer) in producers.iter().enumerate() {
         poller.add(&producer.stream, index)?;
     }
-    while !shared.is_stopped() {
+    while !shared.published_all.load(Relaxed) {
         let now = now_ns();
         let mut wake_at = now + WAIT_NS_MAX;
         for producer in &mut producers {
@@ -235,6 +276,7 @@ pub(crate) fn run(mut producers: Vec<Producer>, shared: &Shared) -> Result<Laten
             }
         }
     }
+    producers.into_iter().try_for_each(Producer::close)?;
     Ok(latency)
 }
 

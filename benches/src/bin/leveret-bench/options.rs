@@ -89,8 +89,8 @@ struct RunOptions {
     /// An argument of every queue, such as x-max-length=1000; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_argument)]
     queue_argument: Vec<(String, Argument)>,
-    /// Names of queues and of the exchange begin with this; such ones are deleted before and after
-    #[arg(long, default_value = "bench")]
+    /// Names of queues and of the exchange begin with this; they are deleted at the end
+    #[arg(long, default_value = "b")]
     prefix: String,
     /// Threads that publish
     #[arg(long, default_value_t = 1)]
@@ -171,8 +171,8 @@ impl RunOptions {
             format!("{}:{}", self.host, self.port)
         };
         let (user, password, vhost) = (self.user, self.password, self.vhost);
+        let endpoint = Endpoint { address, user, password, vhost };
         Ok(Plan {
-            endpoint: Endpoint { address, user, password, vhost },
             producers: self.producers,
             consumers: self.consumers,
             queues: self.queues,
@@ -192,6 +192,7 @@ impl RunOptions {
             latency: self.latency,
             pid: self.pid,
             live: !self.quiet,
+            ..Plan::new(endpoint)
         })
     }
 }
