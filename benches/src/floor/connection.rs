@@ -6,17 +6,22 @@ use super::ring::{Message, Ring};
 use crate::error::BenchError;
 use crate::socket::{InputBuffer, TRANSFER_SIZE_MAX, Transfer, write_some};
 use crate::wire::{
-    CLASS_BASIC, FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD, FRAME_SIZE_MAX,
-    Frame, PROTOCOL_HEADER, Reader, method, put_longstr, put_method, put_shortstr,
+    FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD, FRAME_PREFIX_SIZE,
+    FRAME_SIZE_MAX, Frame, PROTOCOL_HEADER, Reader, method, put_longstr, put_method, put_shortstr,
+    split_frame,
 };
 
-/// A publish whose content is still coming, from its second frame on.
+/// Where exchange and routing key begin in the frame of a publish: after class, method and ticket.
+const ROUTING_AT: usize = FRAME_PREFIX_SIZE + 6;
+
+/// A publish whose content comes in several reads or several body frames.
 #[derive(Debug, Default)]
 struct Assembly {
-    routing: Vec<u8>,
-    properties: Vec<u8>,
-    body: Vec<u8>,
-    body_size: usize,
+    /// As [`Message::bytes`], so far.
+    bytes: Vec<u8>,
+    routing_size: usize,
+    /// Bytes of body still to come; none until the header has come.
+    body_rest: Option<u64>,
 }
 
 /// Socket, input, output and the little state there is.
@@ -89,56 +94,38 @@ impl Connection {
                 put_longstr(out, b"en_US");
             });
         }
-        loop {
-            if let Some(size) = self.whole_publish(ring)? {
-                self.input.consume(size);
-                continue;
-            }
-            let Some(frame) = self.input.frame()? else { return Ok(true) };
-            let size = frame.size();
-            match frame.kind {
-                FRAME_HEADER => self.assembly.on_header(frame.payload, ring)?,
-                FRAME_BODY => self.assembly.on_body(frame.payload, ring)?,
-                FRAME_METHOD if frame.method() == method::PUBLISH => {
-                    self.assembly.routing.clear();
-                    self.assembly.routing.extend_from_slice(routing(frame.payload)?);
-                }
-                FRAME_METHOD => {
-                    if !answer(frame, &mut self.output)? {
-                        return Ok(false);
-                    }
-                    if frame.method() == method::CONSUME {
-                        self.deliver_prefix = deliver_prefix(frame)?;
-                        self.new_subscription = true;
-                    }
-                }
-                _ => {} // heartbeats
-            }
+        while let Some(size) = self.take_front(ring)? {
             self.input.consume(size);
         }
+        Ok(true)
     }
 
-    /// The usual case: method, header and one body frame all there. Their size, once in the ring.
-    fn whole_publish(&self, ring: &mut Ring) -> Result<Option<usize>, BenchError> {
+    /// Takes one publish, or else one frame, off the front of the input; its size.
+    #[inline]
+    fn take_front(&mut self, ring: &mut Ring) -> Result<Option<usize>, BenchError> {
         let bytes = self.input.rest();
-        let Some(publish) = self.input.frame()? else { return Ok(None) };
-        if publish.method() != method::PUBLISH {
-            return Ok(None);
+        let Some(frame) = split_frame(bytes)? else { return Ok(None) };
+        let size = frame.size();
+        match frame.kind {
+            FRAME_METHOD if frame.method() == method::PUBLISH => {
+                let routing_size = routing_size(frame.payload)?;
+                if let Some(end) = whole_content(bytes, size)? {
+                    keep(ring, Message { bytes: &bytes[ROUTING_AT..end], routing_size })?;
+                    return Ok(Some(end));
+                }
+                self.assembly.begin(&bytes[ROUTING_AT..size], routing_size);
+            }
+            FRAME_METHOD => {
+                answer(frame, &mut self.output)?;
+                if frame.method() == method::CONSUME {
+                    self.deliver_prefix = deliver_prefix(frame)?;
+                    self.new_subscription = true;
+                }
+            }
+            FRAME_HEADER | FRAME_BODY => self.assembly.add(frame, &bytes[..size], ring)?,
+            _ => {} // heartbeats
         }
-        let header_at = publish.size();
-        let Some(header) = crate::wire::split_frame(&bytes[header_at..])? else { return Ok(None) };
-        let body_at = header_at + header.size();
-        let Some(body) = crate::wire::split_frame(&bytes[body_at..])? else { return Ok(None) };
-        if header.kind != FRAME_HEADER || body.kind != FRAME_BODY {
-            return Ok(None);
-        }
-        let (body_size, properties) = content_header(header.payload)?;
-        if body_size != body.payload.len() {
-            return Ok(None);
-        }
-        let routing = routing(publish.payload)?;
-        keep(ring, Message { routing, properties, body: body.payload })?;
-        Ok(Some(body_at + body.size()))
+        Ok(Some(size))
     }
 
     /// Frames messages off the ring until the output is full; how many.
@@ -170,30 +157,31 @@ impl Connection {
 }
 
 impl Assembly {
-    fn on_header(&mut self, payload: &[u8], ring: &mut Ring) -> Result<(), BenchError> {
-        let (body_size, properties) = content_header(payload)?;
-        self.body_size = body_size;
-        self.properties.clear();
-        self.properties.extend_from_slice(properties);
-        self.body.clear();
-        self.finish(ring)
+    /// A publish has begun: the rest of its method frame.
+    fn begin(&mut self, method: &[u8], routing_size: usize) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(method);
+        self.routing_size = routing_size;
+        self.body_rest = None;
     }
 
-    fn on_body(&mut self, payload: &[u8], ring: &mut Ring) -> Result<(), BenchError> {
-        self.body.extend_from_slice(payload);
-        self.finish(ring)
-    }
-
-    /// Keeps the message once its body is whole.
-    fn finish(&mut self, ring: &mut Ring) -> Result<(), BenchError> {
-        if self.body.len() < self.body_size {
-            return Ok(());
+    /// Its next frame has come.
+    fn add(&mut self, frame: Frame<'_>, whole: &[u8], ring: &mut Ring) -> Result<(), BenchError> {
+        self.bytes.extend_from_slice(whole);
+        let rest = match (frame.kind, self.body_rest) {
+            (FRAME_HEADER, None) => body_size(frame.payload)?,
+            (FRAME_BODY, Some(rest)) => rest.saturating_sub(frame.payload.len() as u64),
+            _ => return Err(BenchError::Protocol("content out of turn".into())),
+        };
+        self.body_rest = Some(rest);
+        if rest == 0 {
+            keep(ring, Message { bytes: &self.bytes, routing_size: self.routing_size })?;
         }
-        let Self { routing, properties, body, .. } = self;
-        keep(ring, Message { routing, properties, body })
+        Ok(())
     }
 }
 
+#[inline]
 fn keep(ring: &mut Ring, message: Message<'_>) -> Result<(), BenchError> {
     if ring.push(message) {
         return Ok(());
@@ -201,22 +189,31 @@ fn keep(ring: &mut Ring, message: Message<'_>) -> Result<(), BenchError> {
     Err(BenchError::Protocol("a message that is larger than the floor's ring".into()))
 }
 
-/// Exchange and routing key of a publish, as they lie there: after ids and ticket, before the bits.
+/// The size of exchange and routing key in a publish: after ids and ticket, before the bits.
 #[inline]
-fn routing(payload: &[u8]) -> Result<&[u8], BenchError> {
-    let short = || BenchError::Protocol("a short basic.publish".into());
-    let end = payload.len().checked_sub(1).ok_or_else(short)?;
-    payload.get(6..end).ok_or_else(short)
+fn routing_size(payload: &[u8]) -> Result<usize, BenchError> {
+    let size = payload.len().checked_sub(ROUTING_AT - FRAME_PREFIX_SIZE + 1);
+    size.ok_or_else(|| BenchError::Protocol("a short basic.publish".into()))
 }
 
-/// Body size, and property flags with their values.
+/// The end of the content that begins at `at`, if it is all there, with a single body frame.
 #[inline]
-fn content_header(payload: &[u8]) -> Result<(usize, &[u8]), BenchError> {
+fn whole_content(bytes: &[u8], at: usize) -> Result<Option<usize>, BenchError> {
+    let Some(header) = split_frame(&bytes[at..])? else { return Ok(None) };
+    let body_at = at + header.size();
+    let Some(body) = split_frame(&bytes[body_at..])? else { return Ok(None) };
+    let is_whole = header.kind == FRAME_HEADER
+        && body.kind == FRAME_BODY
+        && body_size(header.payload)? == body.payload.len() as u64;
+    Ok(is_whole.then_some(body_at + body.size()))
+}
+
+/// The body size in a content header: after class and weight.
+#[inline]
+fn body_size(payload: &[u8]) -> Result<u64, BenchError> {
     let mut reader = Reader(payload);
     let _class_and_weight: [u8; 4] = reader.octets()?;
-    let size = u64::from_be_bytes(reader.octets()?);
-    let size = usize::try_from(size).map_err(|_| BenchError::Protocol("an endless body".into()))?;
-    Ok((size, reader.0))
+    Ok(u64::from_be_bytes(reader.octets()?))
 }
 
 /// What all deliveries of a subscription begin with: the rest of the frame is put behind it.
@@ -233,35 +230,33 @@ fn deliver_prefix(frame: Frame<'_>) -> Result<Vec<u8>, BenchError> {
     Ok(prefix)
 }
 
-/// Appends deliver, header and body frames.
+/// Appends a deliver and the content as it came, on the consumer's channel.
 #[inline]
 fn put_delivery(out: &mut Vec<u8>, prefix: &[u8], tag: u64, message: Message<'_>) {
-    let Message { routing, properties, body } = message;
-    let channel = [prefix[1], prefix[2]];
-    let size = |size: usize| u32::try_from(size).expect("a ring is under 4 GiB").to_be_bytes();
+    let Message { bytes, routing_size } = message;
+    let (routing, rest) = bytes.split_at(routing_size);
+    let content = &rest[2..]; // after the bits of the publish and its end octet
+    let size = prefix.len() - FRAME_PREFIX_SIZE + 8 + 1 + routing_size;
+    let size = u32::try_from(size).expect("two names and a tag are short");
+    out.reserve(prefix.len() + 8 + bytes.len());
     let at = out.len();
     out.extend_from_slice(prefix);
-    out[at + 3..at + 7].copy_from_slice(&size(prefix.len() - 7 + 8 + 1 + routing.len()));
+    out[at + 3..at + 7].copy_from_slice(&size.to_be_bytes());
     out.extend_from_slice(&tag.to_be_bytes());
     out.push(0);
     out.extend_from_slice(routing);
-    out.extend_from_slice(&[FRAME_END, FRAME_HEADER, channel[0], channel[1]]);
-    out.extend_from_slice(&size(12 + properties.len()));
-    out.extend_from_slice(&CLASS_BASIC.to_be_bytes());
-    out.extend_from_slice(&[0, 0]);
-    out.extend_from_slice(&(body.len() as u64).to_be_bytes());
-    out.extend_from_slice(properties);
     out.push(FRAME_END);
-    for part in body.chunks(FRAME_SIZE_MAX as usize - FRAME_OVERHEAD) {
-        out.extend_from_slice(&[FRAME_BODY, channel[0], channel[1]]);
-        out.extend_from_slice(&size(part.len()));
-        out.extend_from_slice(part);
-        out.push(FRAME_END);
+    let mut frame_at = out.len();
+    out.extend_from_slice(content);
+    while let Some(frame) = out.get_mut(frame_at..frame_at + FRAME_PREFIX_SIZE) {
+        frame[1..3].copy_from_slice(&prefix[1..3]);
+        let size = u32::from_be_bytes([frame[3], frame[4], frame[5], frame[6]]);
+        frame_at += size as usize + FRAME_OVERHEAD;
     }
 }
 
-/// Answers a method; `false` when the connection ends with it.
-fn answer(frame: Frame<'_>, out: &mut Vec<u8>) -> Result<bool, BenchError> {
+/// Answers a method.
+fn answer(frame: Frame<'_>, out: &mut Vec<u8>) -> Result<(), BenchError> {
     let channel = frame.channel;
     let mut reader = Reader(&frame.payload[4..]);
     match frame.method() {
@@ -297,7 +292,7 @@ fn answer(frame: Frame<'_>, out: &mut Vec<u8>) -> Result<bool, BenchError> {
         }
         method::CLOSE => put_method(out, 0, method::CLOSE_OK, |_| ()),
         method::TUNE_OK | method::ACK => {}
-        _ => return Ok(false), // whatever the floor does not know
+        _ => return Err(BenchError::Protocol("a method that the floor does not know".into())),
     }
-    Ok(true)
+    Ok(())
 }

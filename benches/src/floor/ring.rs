@@ -9,29 +9,26 @@ const ROOM_MIN: usize = 1024 * 1024; // bytes
 /// Messages that the index has room for from the start; it grows beyond.
 const ENTRIES: usize = 64 * 1024;
 
-/// Where one message lies: routing, properties and body, in this order.
+/// Where one message lies.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     at: usize,
-    routing: usize,
-    properties: usize,
-    body: usize,
+    size: usize,
+    routing_size: usize,
 }
 
-impl Entry {
-    fn end(&self) -> usize {
-        self.at + self.routing + self.properties + self.body
-    }
-}
-
-/// A message in the ring.
-#[derive(Clone, Copy, Debug)]
+/// A message in the ring: the bytes of its publish from the exchange's name on, as they came.
+///
+/// ```text
+/// exchange shortstr, routing key shortstr | bits, end octet | header frame, body frames ..
+/// `-------- routing_size bytes ---------´
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message<'a> {
-    /// Exchange and routing key, as two shortstrs.
-    pub(super) routing: &'a [u8],
-    /// Property flags and values.
-    pub(super) properties: &'a [u8],
-    pub(super) body: &'a [u8],
+    /// All of it.
+    pub(super) bytes: &'a [u8],
+    /// How much of it are the two names.
+    pub(super) routing_size: usize,
 }
 
 /// The ring.
@@ -57,50 +54,45 @@ impl Ring {
         let (Some(first), Some(last)) = (self.entries.front(), self.entries.back()) else {
             return true;
         };
-        let used = (last.end() + RING_SIZE - first.at) % RING_SIZE;
+        let used = (last.at + last.size + RING_SIZE - first.at) % RING_SIZE;
         used + ROOM_MIN < RING_SIZE
     }
 
     /// Keeps a message; `false` if it does not fit.
+    #[inline]
     pub(super) fn push(&mut self, message: Message<'_>) -> bool {
-        let Message { routing, properties, body } = message;
-        let size = routing.len() + properties.len() + body.len();
+        let size = message.bytes.len();
         let Some(at) = self.place(size) else { return false };
-        let (mut rest, _) = self.bytes[at..].split_at_mut(size);
-        for part in [routing, properties, body] {
-            let (to, behind) = rest.split_at_mut(part.len());
-            to.copy_from_slice(part);
-            rest = behind;
-        }
-        let (routing, properties, body) = (routing.len(), properties.len(), body.len());
-        self.entries.push_back(Entry { at, routing, properties, body });
+        self.bytes[at..at + size].copy_from_slice(message.bytes);
+        self.entries.push_back(Entry { at, size, routing_size: message.routing_size });
         true
     }
 
     /// A free place for `size` bytes. An empty ring starts over, so that its memory stays cached.
+    #[inline]
     fn place(&self, size: usize) -> Option<usize> {
         let (Some(first), Some(last)) = (self.entries.front(), self.entries.back()) else {
             return (size <= RING_SIZE).then_some(0);
         };
-        let (start, end) = (first.at, last.end());
-        if start <= last.at {
+        let end = last.at + last.size;
+        if first.at <= last.at {
             if end + size <= RING_SIZE {
                 return Some(end);
             }
-            return (size < start).then_some(0);
+            return (size < first.at).then_some(0);
         }
-        (end + size < start).then_some(end)
+        (end + size < first.at).then_some(end)
     }
 
     /// The oldest message.
+    #[inline]
     pub(super) fn front(&self) -> Option<Message<'_>> {
-        let entry = self.entries.front()?;
-        let (routing, rest) = self.bytes[entry.at..entry.end()].split_at(entry.routing);
-        let (properties, body) = rest.split_at(entry.properties);
-        Some(Message { routing, properties, body })
+        let &Entry { at, size, routing_size } = self.entries.front()?;
+        Some(Message { bytes: &self.bytes[at..at + size], routing_size })
     }
 
     /// Drops the oldest message.
+    #[inline]
     pub(super) fn pop(&mut self) {
         self.entries.pop_front();
     }
@@ -114,22 +106,21 @@ mod tests {
     #[test]
     fn messages_keep_order_and_bytes_over_many_turns() {
         let mut ring = Ring::new();
-        let body = |number: u32| {
-            let size = 100_000 + number as usize * 7919 % 300_000;
+        let body = |number: usize| {
+            let size = 100_000 + number * 7919 % 300_000;
             vec![u8::try_from(number % 251).expect("below 251"); size]
         };
         let (mut next_in, mut next_out) = (0, 0);
         while next_out < 500 {
             let bytes = body(next_in);
-            let message = Message { routing: b"\x00\x01q", properties: &[0, 0], body: &bytes };
-            if ring.push(message) {
+            if ring.push(Message { bytes: &bytes, routing_size: next_in % 255 }) {
                 next_in += 1;
                 continue;
             }
             for _ in 0..5 {
                 let message = ring.front().expect("the ring is full");
-                assert_eq!(message.body, body(next_out), "message {next_out}");
-                assert_eq!((message.routing, message.properties), (&b"\x00\x01q"[..], &[0, 0][..]));
+                let bytes = body(next_out);
+                assert_eq!(message, Message { bytes: &bytes, routing_size: next_out % 255 });
                 ring.pop();
                 next_out += 1;
             }
