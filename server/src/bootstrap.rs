@@ -1,0 +1,393 @@
+//! From arguments to a running broker and back: what is started in which order, and ended.
+//!
+//! ```text
+//! configuration -> log of events -> file limit -> addresses bound -> data directory locked and
+//! recovered -> broker -> first user and virtual host -> control socket -> listening -> HTTP
+//! -> run-time record -> "Server startup complete"
+//! ```
+//!
+//! Addresses are bound before recovery, so that a taken port is told at once, and listened on after
+//! it, so that nobody waits on a broker that is not there yet. The end is the loop's (everybody is
+//! told, the log synced), then HTTP, then the record.
+
+mod links;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+
+use leveret_engine::{Engine, EngineConfig, IoChoice, Recovered};
+use leveret_protocol::field::{FieldTableBuilder, FieldValue, OwnedTable};
+use leveret_protocol::session::SessionSettings;
+
+use crate::broker::auth::AuthSettings;
+use crate::broker::effect::Effects;
+use crate::broker::permission::Permission;
+use crate::broker::user::password::{HashingAlgorithm, PasswordHash, SALT_LEN};
+use crate::broker::user::{Tags, User};
+use crate::broker::{Broker, BrokerSettings, Context, Now};
+use crate::config::{
+    self, Arguments, Command, Config, ConfigCommand, EngineIo, ListenAddress, Loaded, Persona,
+    SocketOptions,
+};
+use crate::ctl::{self, Tool};
+use crate::http::{
+    self, BODY_SIZE_MAX_DEFAULT, HttpListeners, HttpSettings, ListenerInfo, RABBITMQ_VERSION,
+};
+use crate::runtime_record::{self, RuntimePlaces, RuntimeRecord};
+use crate::shell::clock::Clock;
+use crate::shell::listener::{self, BoundSocket};
+use crate::shell::signals::{Signals, StopSignal};
+use crate::shell::{EventLoop, LoopSettings, logging};
+use crate::control_socket;
+
+/// Exit code of a start that failed.
+const EXIT_FAILED: u8 = 1;
+/// Exit code of `rabbitmq-server` after SIGINT, as shells report it.
+const EXIT_INTERRUPTED: u8 = 130;
+/// What the operating system wants between accept and the application.
+const HTTP_BACKLOG: u16 = 128;
+
+/// The program: what `arguments` (the program's own name first) ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let persona = arguments.first().map_or(Persona::Leveret, |name| Persona::of(name));
+    if let Persona::Tool(tool) = persona {
+        return ctl::main(tool, arguments.into_iter().skip(1).collect());
+    }
+    let arguments = match Arguments::read(arguments.into_iter()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let outcome = match &arguments.command {
+        Some(Command::Ctl { arguments }) => return ctl::main(Tool::Leveretctl, arguments.clone()),
+        Some(Command::Links { dir }) => links::make(dir),
+        Some(Command::Config { command: ConfigCommand::Check { file } }) => check_config(file),
+        Some(Command::Config { command: ConfigCommand::Show }) => show_config(&arguments, &persona),
+        None if arguments.detached => detach(),
+        None => serve(&arguments, &persona),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("leveret: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Why the program failed, for its user.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StartError {
+    /// `what` failed with `error`.
+    fn new(what: impl fmt::Display, error: impl fmt::Display) -> StartError {
+        StartError(format!("{what}: {error}"))
+    }
+}
+
+/// Turns an error into a [`StartError`] that says what was being done.
+fn failed<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> StartError {
+    move |error| StartError::new(what, error)
+}
+
+fn load(arguments: &Arguments, persona: &Persona) -> Result<Loaded, StartError> {
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy();
+    let variable = |name: &str| std::env::var(name).ok();
+    config::load(arguments, persona, &variable, &host)
+        .map_err(|error| StartError(format!("the configuration is refused:\n{error}")))
+}
+
+fn check_config(file: &Path) -> Result<ExitCode, StartError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let warnings = config::check(file, &variable)
+        .map_err(|error| StartError(format!("the configuration is refused:\n{error}")))?;
+    for warning in warnings {
+        println!("warning: {warning}");
+    }
+    println!("{}: no errors", file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_config(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartError> {
+    print!("{}", config::show(&load(arguments, persona)?));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the same program again without a terminal, and leaves it alone.
+fn detach() -> Result<ExitCode, StartError> {
+    use std::os::unix::process::CommandExt as _;
+
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let program = std::env::current_exe().map_err(failed("cannot find this program"))?;
+    let detached = |argument: &OsString| argument == "-detached" || argument == "--detached";
+    process::Command::new(program)
+        .arg0(name)
+        .args(arguments.filter(|argument| !detached(argument)))
+        .stdin(process::Stdio::null())
+        .stdout(process::Stdio::null())
+        .stderr(process::Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(failed("cannot start in the background"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the broker until it is told to stop.
+fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartError> {
+    let loaded = load(arguments, persona)?;
+    let started_unix_ms = Clock::unix_ms();
+    let config = &loaded.config;
+    logging::start(config).map_err(failed("cannot open the log file"))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    raise_file_limit();
+    let signals = Signals::new().map_err(failed("cannot receive signals"))?;
+    let amqp = bind(&config.amqp_listeners(), &config.socket)?;
+    let management =
+        bind(&[ListenAddress::Address(config.management)], &SocketOptions::default())?;
+
+    let (mut engine, recovered) = open_engine(config)?;
+    let data_dir = absolute(&config.data_dir);
+    let (mut clock, mut broker) = make_broker(config, &recovered)?;
+    seed(config, &mut broker, &mut engine, &mut clock)?;
+
+    let control = control_socket::bind(&config.data_dir)
+        .map_err(failed(format!("cannot open the control socket in {}", data_dir.display())))?;
+    let mut infos = listener_infos("amqp", &amqp);
+    infos.extend(listener_infos("http", &management));
+    let addresses: Vec<SocketAddr> = amqp.iter().map(|bound| bound.address).collect();
+    let amqp = listen(amqp, config.socket.backlog)?;
+    let listeners = HttpListeners {
+        management: listen(management, HTTP_BACKLOG)?,
+        control: Some(control),
+        prometheus: Vec::new(),
+    };
+    let settings = loop_settings(config, &broker);
+    let (event_loop, handle) = EventLoop::new(broker, engine, clock, amqp, signals, settings)
+        .map_err(failed("cannot watch sockets"))?;
+    let http_settings = HttpSettings {
+        node: config.node_name.clone(),
+        data_dir: data_dir.clone(),
+        config_files: loaded.files.clone(),
+        log_files: log_files(config),
+        started_unix_ms,
+        listeners: infos,
+        body_size_max: BODY_SIZE_MAX_DEFAULT,
+    };
+    let http = http::start(http_settings, listeners, handle)
+        .map_err(failed("cannot start the management API"))?;
+    let record = RuntimeRecord { pid: process::id(), data_dir, node: config.node_name.clone() };
+    let record = runtime_record::write(&RuntimePlaces::of_process(), &record);
+    if let Err(error) = &record {
+        tracing::warn!(%error, "tools will need --data-dir: cannot write the run-time record");
+    }
+    announce(&addresses);
+
+    let stopped = event_loop.run().map_err(failed("stopped"))?;
+    drop(http);
+    drop(record);
+    tracing::info!("stopped");
+    let interrupted =
+        stopped.signal == StopSignal::Interrupt && *persona == Persona::RabbitmqServer;
+    Ok(if interrupted { ExitCode::from(EXIT_INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// Says that everybody may come now, in the lines that scripts wait for, whatever is logged.
+fn announce(addresses: &[SocketAddr]) {
+    let mut out = io::stdout().lock();
+    let mut text = String::new();
+    for address in addresses {
+        text += &format!("started TCP listener on {address}\n");
+    }
+    text += "Server startup complete; 0 plugins started.\n";
+    // Nobody may be there to read it.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Files and sockets are what connections are made of: takes as many as the system allows.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => tracing::info!(limit = ?limit.current, "open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+fn bind(
+    addresses: &[ListenAddress],
+    options: &SocketOptions,
+) -> Result<Vec<BoundSocket>, StartError> {
+    let bound = listener::bind_all(addresses, options);
+    let (bound, warnings) = bound.map_err(|error| StartError(error.to_string()))?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(bound)
+}
+
+fn listen(bound: Vec<BoundSocket>, backlog: u16) -> Result<Vec<TcpListener>, StartError> {
+    let listen = |bound: BoundSocket| {
+        let address = bound.address;
+        bound.listen(backlog).map_err(failed(format!("cannot listen on {address}")))
+    };
+    bound.into_iter().map(listen).collect()
+}
+
+fn listener_infos(protocol: &'static str, bound: &[BoundSocket]) -> Vec<ListenerInfo> {
+    let info = |bound: &BoundSocket| {
+        let address = bound.address;
+        ListenerInfo { protocol, ip: address.ip().to_string(), port: address.port() }
+    };
+    bound.iter().map(info).collect()
+}
+
+fn open_engine(config: &Config) -> Result<(Engine, Recovered), StartError> {
+    let io = match config.engine_io {
+        EngineIo::Auto => IoChoice::Auto,
+        EngineIo::Uring => IoChoice::Uring,
+        EngineIo::Thread => IoChoice::Thread,
+    };
+    let dir = &config.data_dir;
+    let (engine, recovered) = Engine::open(dir, EngineConfig { io, ..EngineConfig::default() })
+        .map_err(failed(format!("cannot use the data directory {}", dir.display())))?;
+    let messages: u64 = recovered.queues.iter().map(|queue| queue.messages).sum();
+    tracing::info!(
+        dir = %dir.display(),
+        io = engine.io_name(),
+        definitions = recovered.metas.len(),
+        queues = recovered.queues.len(),
+        messages,
+        "log recovered"
+    );
+    Ok((engine, recovered))
+}
+
+fn make_broker(config: &Config, recovered: &Recovered) -> Result<(Clock, Broker), StartError> {
+    let seed = getrandom::u64().map_err(failed("the system gives no random numbers"))?;
+    let mut clock = Clock::new(seed);
+    let settings = BrokerSettings {
+        message_size_max: config.message_size_max,
+        cluster_name: config.cluster_name().to_owned(),
+        auth: AuthSettings {
+            loopback_users: config.loopback_users().into_iter().collect(),
+            ..AuthSettings::default()
+        },
+    };
+    let entropy = clock.entropy();
+    let broker = Broker::new(settings, recovered, clock.now_ns() / 1_000_000, entropy)
+        .map_err(failed("the data directory cannot be understood"))?;
+    Ok((clock, broker))
+}
+
+/// Makes the first user and virtual host where nothing was ever defined.
+fn seed(
+    config: &Config,
+    broker: &mut Broker,
+    engine: &mut Engine,
+    clock: &mut Clock,
+) -> Result<(), StartError> {
+    if !broker.is_empty() {
+        return Ok(());
+    }
+    let seed = &config.seed;
+    let [a, b, c, d, ..] = clock.entropy().to_le_bytes();
+    let salt: [u8; SALT_LEN] = [a, b, c, d];
+    let user = User {
+        name: seed.user.as_str().into(),
+        password: PasswordHash::new(HashingAlgorithm::default(), salt, &seed.password),
+        tags: Tags::new(seed.tags().iter().map(String::as_str))
+            .map_err(failed("default_user_tags"))?,
+        limits: Default::default(),
+    };
+    let permission = Permission::new(&seed.configure, &seed.write, &seed.read)
+        .map_err(failed("default_permissions"))?;
+    let now = Now {
+        ms: clock.now_ns() / 1_000_000,
+        unix_ms: Clock::unix_ms(),
+        entropy: clock.entropy(),
+    };
+    let mut effects = Effects::new();
+    let mut ctx = Context { now, engine, effects: &mut effects };
+    broker
+        .seed(&seed.vhost, user, permission, &mut ctx)
+        .map_err(|exception| StartError(format!("cannot make the first user: {exception:?}")))?;
+    engine.sync().map_err(failed("cannot write the first definitions"))?;
+    tracing::info!(user = %seed.user, vhost = %seed.vhost, "made the first user and virtual host");
+    Ok(())
+}
+
+fn loop_settings(config: &Config, broker: &Broker) -> LoopSettings {
+    LoopSettings {
+        session: SessionSettings {
+            server_properties: server_properties(config.cluster_name()),
+            mechanisms: broker.mechanisms(),
+            channel_max: config.channels_max,
+            frame_max: config.frame_size_max,
+            heartbeat_s: config.heartbeat_s,
+            handshake_timeout_ms: config.handshake_timeout_ms,
+            max_message_size: config.message_size_max,
+        },
+        socket: config.socket.clone(),
+        connections_max: config.connections_max,
+    }
+}
+
+/// What `connection.start` says of us: RabbitMQ's keys, since clients decide by product, version
+/// and capabilities, and our own name beside them.
+fn server_properties(cluster_name: &str) -> OwnedTable {
+    const CAPABILITIES: [&str; 9] = [
+        "publisher_confirms",
+        "exchange_exchange_bindings",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "consumer_priorities",
+        "authentication_failure_close",
+        "per_consumer_qos",
+        "direct_reply_to",
+    ];
+    let mut capabilities = FieldTableBuilder::new();
+    for capability in CAPABILITIES {
+        capabilities.insert(capability, FieldValue::Bool(true));
+    }
+    let capabilities = capabilities.build();
+    let broker = concat!("Leveret ", env!("CARGO_PKG_VERSION"));
+    let text = |text: &'static str| FieldValue::LongStr(text.as_bytes());
+    FieldTableBuilder::new()
+        .with("broker", text(broker))
+        .with("capabilities", FieldValue::Table(capabilities.as_ref()))
+        .with("cluster_name", FieldValue::LongStr(cluster_name.as_bytes()))
+        .with("copyright", text("Copyright (c) the Leveret authors"))
+        .with("information", text("Licensed under the Apache License 2.0 or the MIT license"))
+        .with("platform", text("Rust"))
+        .with("product", text("RabbitMQ"))
+        .with("version", text(RABBITMQ_VERSION))
+        .build()
+}
+
+fn log_files(config: &Config) -> Vec<String> {
+    let console = config.log.console.on.then(|| "<stdout>".to_owned());
+    let file = config.log_file().map(|path| path.display().to_string());
+    console.into_iter().chain(file).collect()
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}

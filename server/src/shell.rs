@@ -1,0 +1,17 @@
+//! Everything that touches the world on behalf of the broker: sockets, clock, signals, the log.
+//!
+//! [`EventLoop`] runs on one thread and is the only caller of the broker. The rest serves it:
+//! listeners and transports are sockets with nothing decided in them, [`Connection`] is what one
+//! client has here, timers and the clock tell the time.
+
+pub mod clock;
+pub mod listener;
+pub mod logging;
+pub mod signals;
+
+mod connection;
+mod event_loop;
+mod timer;
+mod transport;
+
+pub use event_loop::{EventLoop, LoopSettings, Stopped};

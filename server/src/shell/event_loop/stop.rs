@@ -1,0 +1,52 @@
+//! The way out: everybody is told, and has a moment to say goodbye.
+
+use super::EventLoop;
+use crate::broker::exception::Exception;
+use crate::broker::ids::ConnectionId;
+use crate::shell::signals::StopSignal;
+
+/// Clients have so long to answer `connection.close`.
+const GOODBYE_MS: u64 = 2_000;
+
+/// A stop that was asked for.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    signal: StopSignal,
+    deadline_ms: u64,
+}
+
+impl Stopping {
+    /// When nobody is waited for any longer, in the loop's milliseconds.
+    pub(super) fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+}
+
+impl EventLoop {
+    /// A signal came: nobody is let in any more, and everybody is told.
+    pub(super) fn on_signal(&mut self) {
+        let Some(signal) = self.signals.take() else { return };
+        if self.stopping.is_some() {
+            return;
+        }
+        tracing::info!(connections = self.connections.len(), "stopping");
+        self.core.tick();
+        self.stopping = Some(Stopping { signal, deadline_ms: self.core.now.ms + GOODBYE_MS });
+        self.listeners.clear();
+        self.accept_again_ms = None;
+        let shutdown = Exception::connection_forced(
+            "broker forced connection closure with reason 'shutdown'",
+        );
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.close_connection(ConnectionId::from_index(slot), &shutdown);
+        }
+    }
+
+    /// What asked to stop, when nobody is left or waited for.
+    pub(super) fn stopped(&self) -> Option<StopSignal> {
+        let stopping = self.stopping.as_ref()?;
+        let over = self.connections.is_empty() || stopping.deadline_ms <= self.core.now.ms;
+        over.then_some(stopping.signal)
+    }
+}

@@ -1,0 +1,67 @@
+//! SIGTERM and SIGINT: the first asks the loop to stop, the second ends the process at once.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
+
+/// A signal that asks to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopSignal {
+    /// From a supervisor.
+    Terminate,
+    /// From a terminal.
+    Interrupt,
+}
+
+/// Receives the signals of the process. There can be one at a time.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: UnixStream,
+    interrupt: UnixStream,
+}
+
+/// What a shell reports for a process that a signal ended: 128 and its number.
+const SIGNAL_EXIT_CODE: i32 = 128;
+
+impl Signals {
+    /// Starts to receive.
+    ///
+    /// # Errors
+    /// The system has no more file descriptors.
+    pub fn new() -> io::Result<Signals> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let terminate = listen(SIGTERM, &stopping)?;
+        let interrupt = listen(SIGINT, &stopping)?;
+        Ok(Signals { terminate, interrupt })
+    }
+
+    /// Makes `token` readable when a signal came.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.terminate, token, Interest::READABLE)?;
+        registry.register(&mut self.interrupt, token, Interest::READABLE)
+    }
+
+    /// The signal that came, if one did.
+    pub(super) fn take(&mut self) -> Option<StopSignal> {
+        let came = |stream: &mut UnixStream| stream.read(&mut [0; 8]).is_ok_and(|count| 0 < count);
+        if came(&mut self.terminate) {
+            return Some(StopSignal::Terminate);
+        }
+        came(&mut self.interrupt).then_some(StopSignal::Interrupt)
+    }
+}
+
+/// The order matters: what a signal does is done in the order it was registered, so the first
+/// signal finds `stopping` unset, and sets it for the second.
+fn listen(signal: i32, stopping: &Arc<AtomicBool>) -> io::Result<UnixStream> {
+    flag::register_conditional_shutdown(signal, SIGNAL_EXIT_CODE + signal, stopping.clone())?;
+    flag::register(signal, stopping.clone())?;
+    let (receiver, sender) = UnixStream::pair()?;
+    low_level::pipe::register(signal, sender)?;
+    Ok(receiver)
+}
