@@ -322,3 +322,90 @@ impl<'a> ContentHeader<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::split_frame;
+
+    const METHOD: &[u8] = b"\0\x3c\0\x28\0\0\x02ex\x03key\x03";
+
+    #[test]
+    fn publish_shows_its_parts_undecoded() {
+        let publish = Publish { channel: 1, method: METHOD, properties: &[0, 0], body: b"" };
+        assert_eq!(publish.routing(), b"\x02ex\x03key");
+        assert_eq!(split_routing(publish.routing()), Some((&b"ex"[..], &b"key"[..])));
+        assert!(publish.mandatory() && publish.immediate());
+        let decoded = publish.decode().expect("well formed");
+        assert_eq!((decoded.exchange, decoded.routing_key), ("ex", "key"));
+        assert!(decoded.mandatory && decoded.immediate);
+        let other = Publish { method: &[0, 60, 0, 80], ..publish };
+        assert!(other.decode().is_err());
+        assert_eq!(other.routing(), b"");
+    }
+
+    #[test]
+    fn routing_is_two_short_strings_and_no_more() {
+        let parts = |routing: &'static [u8]| split_routing(routing);
+        assert_eq!(parts(b"\0\0"), Some((&b""[..], &b""[..])));
+        assert_eq!(parts(b"\x01x\0"), Some((&b"x"[..], &b""[..])));
+        for broken in [&b""[..], b"\0", b"\x01x", b"\x02x", b"\0\0\0", b"\0\x01", b"\0\x01xx"] {
+            assert_eq!(parts(broken), None, "{broken:?}");
+        }
+    }
+
+    /// Goal: memory follows what has arrived, not what was announced, and is never more than twice
+    /// that; what is whole is not larger than it must be. Method: a body in pieces of 1000 bytes.
+    #[test]
+    fn memory_grows_only_with_bytes_received() {
+        let announced = 1_000_000_u64;
+        let mut content = Content::start(METHOD).expect("well formed");
+        let header =
+            ContentHeader { class: 60, weight: 0, body_size: announced, properties: &[0; 2] };
+        assert_eq!(content.on_header(header, announced), Ok(Progress::More));
+        assert!(content.bytes.capacity() < 100);
+        for _ in 0..1000 {
+            content.on_body_frame(1000).expect("it is expected");
+            content.on_body(&[1; 1000]);
+            let (size, capacity) = (content.bytes.len(), content.bytes.capacity());
+            assert!(capacity <= 2 * size, "{capacity} for {size}");
+        }
+        assert_eq!(content.on_body_frame_end(), Progress::Complete);
+        assert_eq!(content.bytes.capacity(), content.bytes.len());
+        assert_eq!(content.publish(1).body.len(), 1_000_000);
+        assert_eq!(content.on_body_frame(1), Err(ProtocolError::BodyTooLong));
+    }
+
+    /// Goal: what is not whole is left where it is. Method: every prefix of a message.
+    #[test]
+    fn whole_messages_only() {
+        let mut bytes = Vec::new();
+        let frames = [(1, METHOD), (2, b"\0\x3c\0\0\0\0\0\0\0\0\0\x02\0\0"), (3, b"hi")];
+        for (kind, payload) in frames {
+            let size = u8::try_from(payload.len()).expect("short");
+            bytes.extend([kind, 0, 9, 0, 0, 0, size]);
+            bytes.extend(payload);
+            bytes.push(FRAME_END);
+        }
+        let limits = ContentLimits { unsplit_payload: 4096, body_payload: 4096, body_size: 2 };
+        for size in 0..bytes.len() {
+            let mut input = &bytes[..size];
+            assert_eq!(split_publish(&mut input, &limits), None, "cut at {size}");
+            assert_eq!(input.len(), size);
+        }
+        let mut input = &bytes[..];
+        let publish = split_publish(&mut input, &limits).expect("it is whole");
+        assert_eq!((publish.channel, publish.method, publish.body), (9, METHOD, &b"hi"[..]));
+        assert!(input.is_empty());
+        for limits in [
+            ContentLimits { unsplit_payload: METHOD.len() - 1, ..limits },
+            ContentLimits { body_payload: 1, ..limits },
+            ContentLimits { body_size: 1, ..limits },
+        ] {
+            assert_eq!(split_publish(&mut &bytes[..], &limits), None, "{limits:?}");
+        }
+        let mut input = &bytes[..];
+        while split_frame(&mut input, 4096, 4096).expect("valid frames").is_some() {}
+        assert!(input.is_empty());
+    }
+}

@@ -212,7 +212,11 @@ fn reserve_content(
     body: &[u8],
 ) {
     let piece_max = body_payload_max(frame_max);
-    let pieces = if body.len() <= piece_max { 1 } else { body.len().div_ceil(piece_max) };
+    let pieces = if body.len() <= piece_max {
+        usize::from(!body.is_empty())
+    } else {
+        body.len().div_ceil(piece_max)
+    };
     let frames = 2 + pieces;
     let payloads = payload + CONTENT_HEADER_SIZE + properties.len() + body.len();
     out.reserve(payloads + frames * FRAME_OVERHEAD);
@@ -264,4 +268,142 @@ fn extend_from_arrays<const A: usize, const B: usize>(
 ) {
     out.extend_from_slice(&first);
     out.extend_from_slice(&second);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::method::{BasicDeliver, BasicGetOk, BasicReturn, Method};
+
+    const ROUTING: &[u8] = b"\x02ex\x03key";
+    const PROPERTIES: &[u8] = &[0x10, 0, 2];
+
+    fn frames(mut bytes: &[u8]) -> Vec<Frame<'_>> {
+        let mut frames = Vec::new();
+        while let Some(frame) = split_frame(&mut bytes, usize::MAX, 0).expect("valid frames") {
+            frames.push(frame);
+        }
+        assert!(bytes.is_empty(), "whole frames only");
+        frames
+    }
+
+    /// Checks the content behind a method, and gives back the sizes of its body frames.
+    fn check_content(frames: &[Frame<'_>], channel: u16, body: &[u8]) -> Vec<usize> {
+        assert!(frames.iter().all(|frame| frame.channel == channel));
+        let expected =
+            [&[0, 60, 0, 0], &(body.len() as u64).to_be_bytes()[..], PROPERTIES].concat();
+        assert_eq!((frames[0].kind, frames[0].payload), (FRAME_HEADER, &expected[..]));
+        assert!(frames[1..].iter().all(|frame| frame.kind == FRAME_BODY));
+        let pieces: Vec<&[u8]> = frames[1..].iter().map(|frame| frame.payload).collect();
+        assert_eq!(pieces.concat(), body);
+        pieces.iter().map(|piece| piece.len()).collect()
+    }
+
+    fn deliver(frame_max: u32, body: &[u8]) -> Deliver<'_> {
+        Deliver {
+            channel: 513,
+            frame_max,
+            consumer_tag: "ctag",
+            delivery_tag: 1 << 40,
+            redelivered: true,
+            routing: ROUTING,
+            properties: PROPERTIES,
+            body,
+        }
+    }
+
+    /// Goal: 20000 bytes and none at `frame_max` 8192 take the frames RabbitMQ sends. Method: sizes
+    /// at and around whole frames, and without a limit.
+    #[test]
+    fn bodies_are_split_to_the_byte() {
+        let body: Vec<u8> = (0..20_000_u32).map(|at| at.to_be_bytes()[3]).collect();
+        for (frame_max, size, expected) in [
+            (8192, 20_000, &[8184, 8184, 3632][..]),
+            (8192, 0, &[]),
+            (8192, 8184, &[8184]),
+            (8192, 8185, &[8184, 1]),
+            (0, 20_000, &[20_000]),
+        ] {
+            let mut out = vec![0xEE];
+            encode_deliver(&mut out, deliver(frame_max, &body[..size]));
+            let frames = frames(&out[1..]);
+            assert_eq!(check_content(&frames[1..], 513, &body[..size]), expected);
+            assert!(frames[1..].iter().all(|frame| {
+                frame_max == 0 || frame.payload.len() + FRAME_OVERHEAD <= frame_max as usize
+            }));
+            let method = BasicDeliver {
+                consumer_tag: "ctag",
+                delivery_tag: 1 << 40,
+                redelivered: true,
+                exchange: "ex",
+                routing_key: "key",
+            };
+            assert_eq!(Method::decode(frames[0].payload), Ok(Method::BasicDeliver(method)));
+        }
+    }
+
+    /// Goal: the room taken in advance is exactly what is needed.
+    #[test]
+    fn one_reservation_is_enough() {
+        for size in [0, 1, 4088, 4089, 10_000] {
+            let body = vec![7; size];
+            let mut out = Vec::new();
+            encode_deliver(&mut out, deliver(4096, &body));
+            let written = out.len();
+            let mut out = Vec::with_capacity(written);
+            let capacity = out.capacity();
+            encode_deliver(&mut out, deliver(4096, &body));
+            assert_eq!((out.len(), out.capacity()), (written, capacity), "{size}");
+        }
+    }
+
+    #[test]
+    fn get_ok_and_return_decode_as_methods() {
+        let mut out = Vec::new();
+        encode_get_ok(
+            &mut out,
+            GetOk {
+                channel: 1,
+                frame_max: 4096,
+                delivery_tag: 9,
+                redelivered: false,
+                routing: ROUTING,
+                message_count: 70_000,
+                properties: PROPERTIES,
+                body: b"hello",
+            },
+        );
+        let got = frames(&out);
+        let method = BasicGetOk {
+            delivery_tag: 9,
+            redelivered: false,
+            exchange: "ex",
+            routing_key: "key",
+            message_count: 70_000,
+        };
+        assert_eq!(Method::decode(got[0].payload), Ok(Method::BasicGetOk(method)));
+        assert_eq!(check_content(&got[1..], 1, b"hello"), [5]);
+
+        let mut out = Vec::new();
+        encode_return(
+            &mut out,
+            Return {
+                channel: 2,
+                frame_max: 4096,
+                reply_code: ReplyCode::NoRoute,
+                routing: ROUTING,
+                properties: PROPERTIES,
+                body: b"",
+            },
+        );
+        let returned = frames(&out);
+        let method = BasicReturn {
+            reply_code: 312,
+            reply_text: "NO_ROUTE",
+            exchange: "ex",
+            routing_key: "key",
+        };
+        assert_eq!(Method::decode(returned[0].payload), Ok(Method::BasicReturn(method)));
+        assert_eq!(check_content(&returned[1..], 2, b""), []);
+    }
 }

@@ -265,7 +265,11 @@ impl Session {
                     let content = self.delivered.insert(content);
                     return Some(Event::Publish(content.publish(channel)));
                 }
-                Err(error) => return Some(self.fail(error, now_ms, out)),
+                Err(error) => {
+                    if let Some(event) = self.fail(error, now_ms, out) {
+                        return Some(event);
+                    }
+                }
             }
         }
     }
@@ -492,25 +496,30 @@ impl Session {
 
     /// Answers an error of the peer: with `connection.close` if it was trusted before, else with
     /// silence, so that guessing costs it three seconds a try.
-    fn fail(&mut self, error: ProtocolError, now_ms: u64, out: &mut Vec<u8>) -> Event<'static> {
+    fn fail(
+        &mut self,
+        error: ProtocolError,
+        now_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> Option<Event<'static>> {
+        let silence_ms = now_ms.saturating_add(SILENT_CLOSE_MS);
         if self.phase == Phase::Closing {
-            // The peer was told to go already; the deadline stands.
-            let deadline = self.deadline_ms.unwrap_or(now_ms);
-            self.end(deadline.min(now_ms.saturating_add(SILENT_CLOSE_MS)));
+            // It was told to go already and everybody knows; nothing behind this can be parsed.
+            self.end(self.deadline_ms.map_or(silence_ms, |deadline| deadline.min(silence_ms)));
             self.failure.get_or_insert(error);
-            return Event::Failed;
+            return None;
         }
-        let answered =
-            self.phase == Phase::Running || matches!(error, ProtocolError::TuneRefused(_));
+        let refused_tune = matches!(error, ProtocolError::TuneRefused(_));
+        let answered = self.phase == Phase::Running || refused_tune;
         if answered {
             let reply = error.reply();
             self.close_connection(reply.code, &reply.text, reply.method, now_ms, out);
         }
         if !answered || error.loses_framing() {
-            self.end(now_ms.saturating_add(SILENT_CLOSE_MS));
+            self.end(silence_ms);
         }
         self.failure = Some(error);
-        Event::Failed
+        Some(Event::Failed)
     }
 
     /// Takes the next thing off the front of `input`.

@@ -74,6 +74,7 @@ impl Heartbeat {
 
     pub(super) fn resume_reading(&mut self, now_ms: u64) {
         self.receive_at_ms = Some(now_ms.saturating_add(self.receive_interval_ms()));
+        self.received = false;
         self.misses = 0;
     }
 
