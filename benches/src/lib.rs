@@ -1,6 +1,6 @@
 //! How fast a broker is, beside the limit of the machine it runs on.
 //!
-//! * [`load`] puts one load on one broker.
+//! * [`load`] puts one load on one broker; [`suite`] runs the table of loads on several in turn.
 //! * [`floor`] is the least that any broker on one thread must do; [`bare`] the least that a
 //!   persistent message costs: what they reach is the limit that a figure is worth its share of.
 //! * [`wire`], [`client`] and [`socket`] are the small AMQP client below them, on purpose not the
@@ -20,5 +20,6 @@ pub mod load;
 pub mod process;
 pub mod report;
 pub mod socket;
+pub mod suite;
 
 pub mod wire;

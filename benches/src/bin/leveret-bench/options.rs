@@ -8,6 +8,8 @@ use leveret_benches::client::{Argument, Endpoint};
 use leveret_benches::clock::SECOND_NS;
 use leveret_benches::error::BenchError;
 use leveret_benches::load::{AckMode, Limit, Plan, run as run_load};
+use leveret_benches::suite::Suite;
+use leveret_benches::suite::contender::Rival;
 
 /// Load generator for any AMQP 0-9-1 broker
 #[derive(Debug, Parser)]
@@ -21,6 +23,8 @@ struct Options {
 enum Command {
     /// Puts one load on one broker
     Run(Box<RunOptions>),
+    /// Runs the table of loads on a Leveret and a floor started here, and on brokers that run
+    Suite(SuiteOptions),
     /// Measures what durability costs at least on this disk
     #[command(subcommand)]
     Bare(BareCommand),
@@ -110,6 +114,37 @@ struct RunOptions {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct SuiteOptions {
+    /// A broker that runs, as NAME=HOST:PORT or, to see its CPU time and memory, NAME=HOST:PORT,PID
+    #[arg(long, value_name = "NAME=ADDR[,PID]", value_parser = Rival::parse)]
+    against: Vec<Rival>,
+    /// The leveret to start; the one beside this program if none is named
+    #[arg(long, value_name = "PROGRAM")]
+    leveret: Option<PathBuf>,
+    /// One more option for it; may be given several times
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    leveret_option: Vec<String>,
+    /// Where it keeps its data and the bare loop writes: a directory on a real disk
+    #[arg(long, default_value = ".")]
+    directory: PathBuf,
+    /// Measured seconds of each load
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    duration: f64,
+    /// Seconds before the measured ones
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    warmup: f64,
+    /// How often everything is run; the table shows medians
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only this row; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Write all results there as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,6 +245,7 @@ pub(crate) fn run() -> Result<(), BenchError> {
                 println!("{}", outcome.summary());
             }
         }
+        Command::Suite(options) => run_suite(options)?,
         Command::Bare(BareCommand::RoundTrip(options)) => {
             let outcome = round_trip(&options.directory, nanoseconds(options.duration)?)?;
             print_bare(&outcome, options.json);
@@ -218,6 +254,26 @@ pub(crate) fn run() -> Result<(), BenchError> {
             let run_ns = nanoseconds(options.duration)?;
             print_bare(&write_loop(&options.directory, write_size, run_ns)?, options.json);
         }
+    }
+    Ok(())
+}
+
+fn run_suite(options: SuiteOptions) -> Result<(), BenchError> {
+    let suite = Suite {
+        rivals: options.against,
+        leveret: options.leveret,
+        leveret_options: options.leveret_option,
+        directory: options.directory,
+        run_ns: nanoseconds(options.duration)?,
+        warmup_ns: nanoseconds(options.warmup)?,
+        rounds: options.rounds,
+        only: options.only,
+    };
+    let table = suite.run(|line| eprintln!("{line}"))?;
+    println!("{}", table.to_markdown());
+    if let Some(path) = options.json {
+        let written = std::fs::write(&path, format!("{:#}\n", table.to_json()));
+        written.map_err(|source| BenchError::io(format!("write {}", path.display()), source))?;
     }
     Ok(())
 }
