@@ -14,12 +14,13 @@ mod random;
 mod recent_history;
 mod stable_hash;
 mod topic;
-mod wording;
 
 pub use kind::ExchangeType;
 pub(super) use kind::{ExchangeKind, Visit};
 pub(super) use random::Dice;
 pub(super) use stable_hash::stable_hash;
+#[cfg(test)]
+pub(super) use topic::naive_topic_match;
 
 use super::binding::{Chain, List};
 use super::exception::{Exception, Outcome};

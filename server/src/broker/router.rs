@@ -189,7 +189,6 @@ impl Topology {
 mod tests {
     use super::super::exchange::{ExchangeDefinition, ExchangeType};
     use super::super::topology::fixture::{World, exchange, table, text};
-    use super::*;
 
     fn with_alternate(name: &str, kind: ExchangeType, alternate: &str) -> ExchangeDefinition {
         let arguments = table(&[("alternate-exchange", text(alternate))]);

@@ -268,3 +268,313 @@ pub(super) mod fixture {
         }
     }
 }
+
+/// The topology against a model of lists and loops.
+#[cfg(test)]
+mod tests {
+    use super::super::binding::{BindingDefinition, DestinationName};
+    use super::super::exchange::{ExchangeDefinition, ExchangeType, naive_topic_match};
+    use super::fixture::{Fields, World, exchange, table, text};
+    use leveret_protocol::field::{FieldValue, OwnedTable};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const TYPES: [ExchangeType; 4] =
+        [ExchangeType::Direct, ExchangeType::Fanout, ExchangeType::Topic, ExchangeType::Headers];
+    const KEYS: [&str; 6] = ["", "a", "a.b", "a.*", "#", "#.b.#"];
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Declare { name: usize, kind: usize, auto_delete: bool, alternate: Option<usize> },
+        Delete { name: usize, if_unused: bool },
+        AddQueue(usize),
+        RemoveQueue(usize),
+        Bind(Ends),
+        Unbind(Ends),
+        Send { exchange: usize, keys: Vec<usize>, header: Option<usize> },
+    }
+
+    #[derive(Clone, Debug)]
+    struct Ends {
+        source: usize,
+        to_queue: bool,
+        to: usize,
+        key: usize,
+        header: Option<usize>,
+    }
+
+    const NAMES: usize = 5;
+
+    fn names() -> impl Strategy<Value = usize> {
+        0..NAMES
+    }
+
+    fn ends() -> impl Strategy<Value = Ends> {
+        let header = proptest::option::of(0..2_usize);
+        (names(), any::<bool>(), names(), 0..KEYS.len(), header).prop_map(
+            |(source, to_queue, to, key, header)| Ends { source, to_queue, to, key, header },
+        )
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let header = proptest::option::of(0..2_usize);
+        prop_oneof![
+            2 => (names(), 0..TYPES.len(), any::<bool>(), proptest::option::of(names())).prop_map(
+                |(name, kind, auto_delete, alternate)| {
+                    Step::Declare { name, kind, auto_delete, alternate }
+                }
+            ),
+            1 => (names(), any::<bool>())
+                .prop_map(|(name, if_unused)| Step::Delete { name, if_unused }),
+            2 => names().prop_map(Step::AddQueue),
+            1 => names().prop_map(Step::RemoveQueue),
+            8 => ends().prop_map(Step::Bind),
+            3 => ends().prop_map(Step::Unbind),
+            6 => (names(), vec(0..KEYS.len(), 1..3), header)
+                .prop_map(|(exchange, keys, header)| Step::Send { exchange, keys, header }),
+        ]
+    }
+
+    fn header_fields(header: Option<usize>) -> Fields<'static> {
+        match header {
+            None => &[],
+            Some(0) => &[("h", FieldValue::LongStr(b"0"))],
+            Some(_) => &[("h", FieldValue::LongStr(b"1"))],
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct Model {
+        exchanges: BTreeMap<String, ExchangeDefinition>,
+        queues: BTreeSet<String>,
+        bindings: Vec<BindingDefinition>,
+    }
+
+    impl Model {
+        fn exists(&self, name: &str, is_queue: bool) -> bool {
+            if is_queue { self.queues.contains(name) } else { self.exchanges.contains_key(name) }
+        }
+
+        fn has_outgoing(&self, name: &str) -> bool {
+            self.bindings.iter().any(|one| *one.source == *name)
+        }
+
+        /// Removes bindings, then auto-delete exchanges that had one and now have none.
+        fn remove_bindings(&mut self, goes: impl Fn(&BindingDefinition) -> bool) {
+            let gone: Vec<_> = self.bindings.extract_if(.., |one| goes(one)).collect();
+            for binding in gone {
+                let dies = self.exchanges.get(&*binding.source).is_some_and(|one| one.auto_delete);
+                if dies && !self.has_outgoing(&binding.source) {
+                    self.delete(&binding.source);
+                }
+            }
+        }
+
+        fn delete(&mut self, name: &str) {
+            self.exchanges.remove(name);
+            self.remove_bindings(|one| {
+                *one.source == *name || (!one.destination_is_queue && *one.destination == *name)
+            });
+        }
+
+        fn matches(
+            kind: ExchangeType,
+            binding: &BindingDefinition,
+            key: &str,
+            header: Option<usize>,
+        ) -> bool {
+            match kind {
+                ExchangeType::Direct => *binding.key == *key,
+                ExchangeType::Topic => naive_topic_match(&binding.key, key),
+                ExchangeType::Headers => {
+                    let wanted = &binding.arguments;
+                    wanted.as_ref().is_empty() || *wanted == table(header_fields(header))
+                }
+                ExchangeType::Fanout
+                | ExchangeType::ConsistentHash
+                | ExchangeType::DelayedMessage
+                | ExchangeType::LocalRandom
+                | ExchangeType::ModulusHash
+                | ExchangeType::Random
+                | ExchangeType::RecentHistory => {
+                    assert_eq!(kind, ExchangeType::Fanout, "the others are not in the model");
+                    true
+                }
+            }
+        }
+
+        fn route(&self, exchange: &str, keys: &[&str], header: Option<usize>) -> BTreeSet<String> {
+            let (mut seen, mut queues) = (BTreeSet::new(), BTreeSet::new());
+            let mut pending = vec![exchange.to_owned()];
+            while let Some(name) = pending.pop() {
+                let Some(definition) = self.exchanges.get(&name) else { continue };
+                if !seen.insert(name.clone()) {
+                    continue;
+                }
+                let hits = self.bindings.iter().filter(|one| {
+                    let is_hit = |key: &&str| Model::matches(definition.kind, one, key, header);
+                    *one.source == *name && keys.iter().any(is_hit)
+                });
+                let mut matched = false;
+                for hit in hits {
+                    matched = true;
+                    if hit.destination_is_queue {
+                        queues.insert(hit.destination.to_string());
+                    } else {
+                        pending.push(hit.destination.to_string());
+                    }
+                }
+                if !matched {
+                    pending.extend(definition.alternate().map(str::to_owned));
+                }
+            }
+            queues
+        }
+    }
+
+    fn exchange_name(index: usize) -> String {
+        format!("x{index}")
+    }
+
+    fn queue_name(index: usize) -> String {
+        format!("q{index}")
+    }
+
+    fn binding(ends: &Ends) -> BindingDefinition {
+        BindingDefinition {
+            source: exchange_name(ends.source).into(),
+            destination: if ends.to_queue { queue_name(ends.to) } else { exchange_name(ends.to) }
+                .into(),
+            destination_is_queue: ends.to_queue,
+            key: KEYS[ends.key].into(),
+            arguments: table(header_fields(ends.header)),
+        }
+    }
+
+    fn declaration(
+        name: usize,
+        kind: usize,
+        auto_delete: bool,
+        alternate: Option<usize>,
+    ) -> ExchangeDefinition {
+        let alternate = alternate.map(exchange_name);
+        let arguments = match &alternate {
+            Some(name) => table(&[("alternate-exchange", text(name))]),
+            None => OwnedTable::default(),
+        };
+        let name = exchange_name(name);
+        ExchangeDefinition { auto_delete, arguments, ..exchange(&name, TYPES[kind]) }
+    }
+
+    /// Does one step in both and compares what comes of it.
+    fn take(step: &Step, world: &mut World, model: &mut Model) -> Result<(), TestCaseError> {
+        match step {
+            Step::Declare { name, kind, auto_delete, alternate } => {
+                let definition = declaration(*name, *kind, *auto_delete, *alternate);
+                let expected = match model.exchanges.get(&*definition.name) {
+                    Some(existing) => *existing == definition,
+                    None => true,
+                };
+                prop_assert_eq!(world.declare(definition.clone()).is_ok(), expected);
+                model.exchanges.entry(definition.name.to_string()).or_insert(definition);
+            }
+            Step::Delete { name, if_unused } => {
+                let name = exchange_name(*name);
+                let result = world.delete(&name, *if_unused);
+                if *if_unused && model.has_outgoing(&name) {
+                    prop_assert!(result.is_err());
+                } else {
+                    prop_assert_eq!(result, Ok(model.exists(&name, false)));
+                    model.delete(&name);
+                }
+            }
+            Step::AddQueue(index) => {
+                if model.queues.insert(queue_name(*index)) {
+                    world.add_queue(&queue_name(*index));
+                }
+            }
+            Step::RemoveQueue(index) => {
+                let name = queue_name(*index);
+                if model.queues.remove(&name) {
+                    world.remove_queue(&name);
+                    model.remove_bindings(|one| {
+                        one.destination_is_queue && *one.destination == *name
+                    });
+                }
+            }
+            Step::Bind(ends) => {
+                let binding = binding(ends);
+                let result = world.try_bind(&binding.as_request());
+                let known = model.exists(&binding.source, false)
+                    && model.exists(&binding.destination, ends.to_queue);
+                prop_assert_eq!(result.is_ok(), known);
+                if let Ok(bound) = result {
+                    prop_assert_eq!(bound.created, !model.bindings.contains(&binding));
+                    if bound.created {
+                        model.bindings.push(binding);
+                    }
+                }
+            }
+            Step::Unbind(ends) => {
+                let binding = binding(ends);
+                let result = world.try_unbind(&binding.as_request());
+                prop_assert_eq!(result, Ok(model.bindings.contains(&binding)));
+                model.remove_bindings(|one| *one == binding);
+            }
+            Step::Send { exchange, keys, header } => {
+                let name = exchange_name(*exchange);
+                if model.exists(&name, false) {
+                    let keys: Vec<&str> = keys.iter().map(|key| KEYS[*key]).collect();
+                    let route = world.send(&name, &keys, header_fields(*header));
+                    let expected = model.route(&name, &keys, *header);
+                    prop_assert_eq!(world.names(&route), Vec::from_iter(expected));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is listed, without what the default exchange implies.
+    fn listed(world: &World) -> Vec<BindingDefinition> {
+        let views = world.topology.bindings(world.vhost);
+        let explicit = views.filter(|view| !view.source.is_empty());
+        sorted(explicit.map(|view| view.to_definition()).collect())
+    }
+
+    fn sorted(mut bindings: Vec<BindingDefinition>) -> Vec<BindingDefinition> {
+        let order = |one: &BindingDefinition| {
+            let (source, to, key) = (one.source.clone(), one.destination.clone(), one.key.clone());
+            (source, to, key, one.arguments.as_ref().as_bytes().to_vec())
+        };
+        bindings.sort_by_key(order);
+        bindings
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// Goal: any sequence of declaring, binding, unbinding, deleting and sending does what the
+        /// model does: the same answers, routes, listings, and a word of everything that goes.
+        /// Method: five names of each kind, so that everything meets everything.
+        #[test]
+        fn topology_agrees_with_the_model(steps in vec(step(), 1..120)) {
+            let (mut world, mut model) = (World::new(), Model::default());
+            for step in &steps {
+                let before = listed(&world);
+                let exchanges_before = world.topology.exchange_count();
+                world.removed.clear();
+                take(step, &mut world, &mut model)?;
+                prop_assert_eq!(listed(&world), sorted(model.bindings.clone()), "after {:?}", step);
+                prop_assert_eq!(world.topology.exchange_count(), 7 + model.exchanges.len());
+                let gone = before.len().saturating_sub(model.bindings.len())
+                    + exchanges_before.saturating_sub(world.topology.exchange_count());
+                prop_assert_eq!(world.removed.len(), gone, "{:?} after {:?}", &world.removed, step);
+            }
+            for view in world.topology.bindings(world.vhost) {
+                let DestinationName::Queue(name) = view.destination else { continue };
+                prop_assert!(model.queues.contains(name));
+            }
+        }
+    }
+}

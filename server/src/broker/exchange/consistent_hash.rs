@@ -8,12 +8,12 @@
 //! Two bindings of one destination count as the heavier one.
 
 use super::super::binding::Bindings;
+use super::super::erlang;
 use super::super::exception::Exception;
 use super::super::router::{Routable, Trail};
 use super::Visit;
 use super::places::Places;
 use super::stable_hash::{mix, stable_hash};
-use super::wording;
 use leveret_protocol::field::{FieldTable, FieldValue};
 use leveret_protocol::properties::BasicProperties;
 
@@ -77,7 +77,7 @@ impl ConsistentHash {
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Exception::precondition(format!(
                 "The binding key must be an integer: {}",
-                wording::binary(key.as_bytes())
+                erlang::binary(key)
             )));
         }
         // Beyond 64 bits all weights are the same to a queue.
@@ -171,6 +171,9 @@ mod tests {
     use leveret_protocol::properties::PropertiesWriter;
     use std::collections::BTreeMap;
 
+    /// Sets a property to a number.
+    type Set = fn(&mut PropertiesWriter<'static>, u64);
+
     const KEYS: usize = 20_000;
 
     fn world_of(queues: usize) -> World {
@@ -241,17 +244,17 @@ mod tests {
     #[test]
     fn header_or_property_is_hashed() {
         let headers = |value: &str| table(&[("h", text(value))]);
-        let vary: [(&str, &str, fn(&mut PropertiesWriter<'static>, u64)); 3] = [
-            ("hash-property", "message_id", |to, number| {
+        let vary: [(&str, Set); 3] = [
+            ("message_id", |to, number| {
                 to.message_id = Some(number.to_string().leak().as_bytes());
             }),
-            ("hash-property", "correlation_id", |to, number| {
+            ("correlation_id", |to, number| {
                 to.correlation_id = Some(number.to_string().leak().as_bytes());
             }),
-            ("hash-property", "timestamp", |to, number| to.timestamp = Some(number)),
+            ("timestamp", |to, number| to.timestamp = Some(number)),
         ];
-        for (argument, value, set) in vary {
-            let mut world = world_with(argument, value);
+        for (property, set) in vary {
+            let mut world = world_with("hash-property", property);
             check_spread(&mut world, |world, number| {
                 let mut properties = PropertiesWriter::default();
                 set(&mut properties, number);

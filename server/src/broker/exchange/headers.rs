@@ -6,9 +6,10 @@
 //! Values are equal as RabbitMQ 3.10 has it: by value, not by type, see [`equal`].
 
 use super::super::binding::{Bindings, Chain};
+use super::super::erlang;
 use super::super::exception::Exception;
 use super::super::router::Trail;
-use super::{Visit, wording};
+use super::Visit;
 use leveret_protocol::field::{FieldTable, FieldValue};
 
 const X_MATCH: &str = "x-match";
@@ -42,14 +43,14 @@ pub(super) fn match_mode(arguments: FieldTable<'_>) -> Result<MatchMode, Excepti
         return Err(Exception::precondition(format!(
             "Invalid x-match field type {} (value {}); expected longstr",
             value.type_name(),
-            wording::value(value)
+            value
         )));
     };
     let found = MODES.into_iter().find(|(_, name)| name.as_bytes() == text);
     found.map(|(mode, _)| mode).ok_or_else(|| {
         Exception::precondition(format!(
             "Invalid x-match field value {}; expected all, any, all-with-x, or any-with-x",
-            wording::binary(text)
+            erlang::binary(&String::from_utf8_lossy(text))
         ))
     })
 }
@@ -192,14 +193,16 @@ mod tests {
         let all_with_x = ("x-match", text("all-with-x"));
         let any_with_x = ("x-match", text("any-with-x"));
         for mode in [&[][..], &[all], &[all_with_x]] {
-            let with = |more: Fields<'static>| [mode, more].concat();
-            check(&with(&[]), &[], true);
-            check(&with(&[]), &[a], true);
-            check(&with(&[a, b]), &[a, b], true);
-            check(&with(&[b, a]), &[("z", text("9")), b, a], true);
-            check(&with(&[a, b]), &[a], false);
-            check(&with(&[a]), &[], false);
-            check(&with(&[a]), &[("a", text("2"))], false);
+            let check = |arguments: Fields<'_>, headers: Fields<'_>, expected: bool| {
+                check(&[mode, arguments].concat(), headers, expected);
+            };
+            check(&[], &[], true);
+            check(&[], &[a], true);
+            check(&[a, b], &[a, b], true);
+            check(&[b, a], &[("z", text("9")), b, a], true);
+            check(&[a, b], &[a], false);
+            check(&[a], &[], false);
+            check(&[a], &[("a", text("2"))], false);
         }
         for mode in [any, any_with_x] {
             check(&[mode], &[], false);

@@ -3,11 +3,12 @@
 //! The messages kept are opaque bytes that the caller hands in and replays; they are in memory
 //! only and gone after a restart, as on RabbitMQ.
 
+use super::super::erlang;
 use super::super::exception::Exception;
 use super::super::ids::ExchangeKey;
 use super::super::router::Trail;
 use super::super::topology::Topology;
-use super::{Visit, fanout, wording};
+use super::{Visit, fanout};
 use leveret_protocol::field::{FieldTable, FieldValue};
 use std::collections::VecDeque;
 
@@ -38,9 +39,9 @@ impl RecentHistory {
             Some(value) => match value.as_i64().and_then(|length| usize::try_from(length).ok()) {
                 Some(length) if 0 < length => length,
                 Some(_) | None => {
+                    let shown = value.as_str().map_or_else(|| value.to_string(), erlang::binary);
                     return Err(Exception::precondition(format!(
-                        "Invalid argument {}, '{LENGTH}' must be a positive integer",
-                        wording::value(value)
+                        "Invalid argument {shown}, '{LENGTH}' must be a positive integer"
                     )));
                 }
             },

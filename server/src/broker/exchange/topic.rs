@@ -172,6 +172,25 @@ fn canonical(pattern: &str) -> impl Iterator<Item = Token<'_>> {
 }
 
 #[cfg(test)]
+fn matches(pattern: &[&str], key: &[&str]) -> bool {
+    match (pattern, key) {
+        ([], []) => true,
+        (["#", rest @ ..], _) => {
+            matches(rest, key) || (!key.is_empty() && matches(pattern, &key[1..]))
+        }
+        (["*", rest @ ..], [_, key @ ..]) => matches(rest, key),
+        ([word, rest @ ..], [first, key @ ..]) => word == first && matches(rest, key),
+        ([], [_, ..]) | ([_, ..], []) => false,
+    }
+}
+
+/// RabbitMQ's rule in the fewest words, to compare with.
+#[cfg(test)]
+pub(in super::super) fn naive_topic_match(pattern: &str, key: &str) -> bool {
+    matches(&words(pattern).collect::<Vec<_>>(), &words(key).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
 mod tests {
     use super::super::super::topology::fixture::World;
     use super::super::{ExchangeKind, ExchangeType};
@@ -179,23 +198,6 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::select;
-
-    /// RabbitMQ's rule in the fewest words.
-    fn matches(pattern: &[&str], key: &[&str]) -> bool {
-        match (pattern, key) {
-            ([], []) => true,
-            (["#", rest @ ..], _) => {
-                matches(rest, key) || (!key.is_empty() && matches(pattern, &key[1..]))
-            }
-            (["*", rest @ ..], [_, key @ ..]) => matches(rest, key),
-            ([word, rest @ ..], [first, key @ ..]) => word == first && matches(rest, key),
-            ([], [_, ..]) | ([_, ..], []) => false,
-        }
-    }
-
-    fn naive(pattern: &str, key: &str) -> bool {
-        matches(&words(pattern).collect::<Vec<_>>(), &words(key).collect::<Vec<_>>())
-    }
 
     /// The patterns among `patterns` that the trie finds for `key`.
     fn found(topic: &mut Topic, nodes: &[(u32, String)], key: &str) -> Vec<String> {
@@ -222,7 +224,11 @@ mod tests {
         let (mut topic, nodes) = trie_of(&[pattern]);
         let hit = !found(&mut topic, &nodes, key).is_empty();
         assert_eq!(hit, expected, "pattern '{pattern}', key '{key}'");
-        assert_eq!(naive(pattern, key), expected, "the model: pattern '{pattern}', key '{key}'");
+        assert_eq!(
+            naive_topic_match(pattern, key),
+            expected,
+            "the model: pattern '{pattern}', key '{key}'"
+        );
     }
 
     /// Goal: the corner cases observed on RabbitMQ hold.
@@ -311,7 +317,7 @@ mod tests {
             }
             loop {
                 for key in &keys {
-                    let matching = bound.iter().filter(|(_, pattern)| naive(pattern, key));
+                    let matching = bound.iter().filter(|(_, pattern)| naive_topic_match(pattern, key));
                     let expected: Vec<&str> = matching.map(|(queue, _)| queue.as_str()).collect();
                     prop_assert_eq!(world.queues_of("x", key), expected, "key '{}'", key);
                 }
