@@ -47,7 +47,7 @@ pub struct Ticket(pub u64);
 ///
 /// The fan-out class is the rounded-up binary logarithm of the number of references, so that a
 /// settle knows which share of the record's bytes its reference holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Addr(pub(crate) u64);
 
 const TRANSIENT_BIT: u64 = 1 << 63;
