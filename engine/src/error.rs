@@ -34,6 +34,8 @@ pub enum EngineError {
         op: &'static str,
         /// On which file.
         path: PathBuf,
+        /// Where in the file, in bytes, if that matters.
+        offset: Option<u64>,
         /// The system's reason.
         source: io::Error,
     },
@@ -55,8 +57,11 @@ impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EngineError::Corrupt(corruption) => corruption.fmt(f),
-            EngineError::Io { op, path, source } => {
+            EngineError::Io { op, path, offset: None, source } => {
                 write!(f, "cannot {op} {}: {source}", path.display())
+            }
+            EngineError::Io { op, path, offset: Some(offset), source } => {
+                write!(f, "cannot {op} {} at offset {offset}: {source}", path.display())
             }
             EngineError::Full => write!(f, "no space left for durable messages"),
             EngineError::Poisoned { durable } => {

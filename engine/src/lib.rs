@@ -20,9 +20,12 @@ mod chunk;
 mod config;
 mod engine;
 mod error;
+mod format;
 mod ids;
 mod queue_log;
+mod record;
 mod settled;
+pub mod storage;
 
 pub use config::{EngineConfig, IoChoice};
 pub use engine::{
