@@ -1,70 +1,82 @@
-//! The engine: append, settle, read, commit. It orchestrates its parts and decides little itself.
+//! The engine: it orchestrates its parts and decides little itself.
+//!
+//! What a caller can do is spread over the files of this folder by noun: [`append`] messages,
+//! [`read`] them, [`settle`] them, and [`commit`] at the end of every tick. Here are the engine
+//! itself, opening it, and the rare things: definitions and queues.
 
+mod append;
+mod commit;
+mod read;
+mod settle;
+
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use crate::chunk::Chunks;
-use crate::config::{EngineConfig, MESSAGE_SIZE_MAX};
-use crate::error::{Corruption, EngineError};
-use crate::ids::{Addr, BatchId, QueueId, Seq, Ticket};
+use crate::cold::ColdReads;
+use crate::config::EngineConfig;
+use crate::directory::DataDirectory;
+use crate::error::EngineError;
+use crate::group_commit::GroupCommit;
+use crate::ids::{Addr, BatchId, Lsn, QueueId, Seq, Ticket};
+use crate::large::LargeMessages;
 use crate::queue_log::QueueLog;
+use crate::record::RecordKind;
+use crate::recovery::{Found, recover};
+use crate::storage::{Completion, FileId, Storage, open_storage};
+use crate::wal::{Identity, Wal};
+
+pub use append::Appended;
+pub use commit::Completed;
+pub use read::{Next, Read};
+
+use settle::Settlements;
 
 /// A storage engine over one data directory.
+///
+/// It belongs to the thread that opened it.
 #[derive(Debug)]
 pub struct Engine {
     config: EngineConfig,
+    storage: Box<dyn Storage>,
+    /// Keeps the lock as long as the storage is in use. `None` in simulations.
+    _directory: Option<DataDirectory>,
+    wal: Wal,
+    commit: GroupCommit,
+    /// The commit in flight, if there is one.
+    flight: Option<Flight>,
+    /// Whether a write or sync of the log failed.
+    poisoned: bool,
     queues: Vec<Option<QueueLog>>,
     free_queues: Vec<QueueId>,
+    /// Deleted queues with messages left.
+    dying: Vec<QueueId>,
+    metas: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    large: LargeMessages,
+    next_group: u64,
     transient: Chunks,
-    durable: Chunks,
-    filling: BatchId,
-    filling_is_empty: bool,
-    done: BatchId,
+    settlements: Settlements,
+    cold: ColdReads,
+    /// Reusable memory: the head of the record being made, and completions being handled.
+    scratch: Vec<u8>,
+    completions: Vec<Completion>,
+    loaded: Vec<Ticket>,
+    counters: Counters,
 }
 
-/// What [`Engine::append`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Where the message lives.
-    pub addr: Addr,
-    /// Its length, which [`Engine::settle`] wants back.
-    pub len: u32,
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    file: FileId,
+    last: BatchId,
+    end: Lsn,
 }
 
-/// What [`Engine::next`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// An unsettled message.
-    Entry {
-        /// Its place in the queue.
-        seq: Seq,
-        /// Where it lives.
-        addr: Addr,
-    },
-    /// No unsettled message from there to the tail.
-    End,
-    /// The place must be looked up on disk; ask again when the ticket is loaded.
-    Pending(Ticket),
-}
-
-/// What [`Engine::read`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read<'a> {
-    /// The whole message.
-    Ready(&'a [u8]),
-    /// The message must come from disk; ask again when the ticket is loaded.
-    Pending(Ticket),
-    /// The message is damaged on disk.
-    Corrupt(Corruption),
-}
-
-/// What [`Engine::complete`] learned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Completed {
-    /// All batches up to this one are durable.
-    pub durable: BatchId,
-    /// Reads and lookups that can be asked for again.
-    pub loaded: Vec<Ticket>,
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    commits: u64,
+    log_bytes: u64,
+    cold_reads: u64,
 }
 
 /// What [`Engine::open`] found in the data directory.
@@ -101,30 +113,114 @@ pub struct RecoveredQueue {
 pub struct EngineStats {
     /// Memory held for transient messages, in bytes.
     pub transient_bytes: u64,
+    /// Segments of the log in use.
+    pub segments: u64,
+    /// Bytes of the log that some message still needs.
+    pub live_bytes: u64,
+    /// Commits submitted: writes with one sync each.
+    pub commits: u64,
+    /// Bytes those commits wrote, padding included.
+    pub log_bytes: u64,
+    /// Reads that had to wait for the disk.
+    pub cold_reads: u64,
 }
 
 impl Engine {
     /// Opens the data directory `dir`, creating it if it is missing.
     ///
     /// # Errors
-    /// The directory cannot be used, or its log is damaged below the durable point.
-    pub fn open(_dir: &Path, config: EngineConfig) -> Result<(Engine, Recovered), EngineError> {
-        let engine = Engine {
-            config,
-            queues: Vec::new(),
-            free_queues: Vec::new(),
-            transient: Chunks::new(),
-            durable: Chunks::new(),
-            filling: BatchId(1),
-            filling_is_empty: true,
-            done: BatchId(0),
-        };
-        Ok((engine, Recovered::default()))
+    /// The directory is in use, not ours or not writable, or its log is damaged below the durable
+    /// point. Nothing has been changed then.
+    pub fn open(dir: &Path, config: EngineConfig) -> Result<(Engine, Recovered), EngineError> {
+        let directory = DataDirectory::lock(dir)?;
+        let storage = open_storage(&directory.log, config.io)?;
+        Engine::open_parts(storage, Some(directory), config)
     }
 
-    /// Which storage carries the log.
+    /// Opens an engine on any storage.
+    ///
+    /// # Errors
+    /// The log is damaged below the durable point, or the storage fails.
+    ///
+    /// # Panics
+    /// If the settings contradict each other.
+    pub fn open_on(
+        storage: Box<dyn Storage>,
+        config: EngineConfig,
+    ) -> Result<(Engine, Recovered), EngineError> {
+        Engine::open_parts(storage, None, config)
+    }
+
+    fn open_parts(
+        mut storage: Box<dyn Storage>,
+        directory: Option<DataDirectory>,
+        config: EngineConfig,
+    ) -> Result<(Engine, Recovered), EngineError> {
+        config.check();
+        let found = recover(storage.as_mut(), config.segment_size)?;
+        let Found { state, position, store, epoch, segment_size } = found;
+        let new_store = u128::from(storage.random()) << 64 | u128::from(storage.random());
+        let identity = Identity { store: store.unwrap_or(new_store), epoch: epoch + 1 };
+        let durable = BatchId(position.sequence - 1);
+        let segments = state.segments;
+        let wal = Wal::open(&config, identity, segments, segment_size, position, storage.as_mut())?;
+        let mut engine = Engine {
+            config,
+            storage,
+            _directory: directory,
+            wal,
+            commit: GroupCommit::new(durable),
+            flight: None,
+            poisoned: false,
+            queues: Vec::new(),
+            free_queues: Vec::new(),
+            dying: Vec::new(),
+            metas: state.metas,
+            large: state.large,
+            next_group: state.next_group,
+            transient: Chunks::new(),
+            settlements: Settlements::default(),
+            cold: ColdReads::default(),
+            scratch: Vec::new(),
+            completions: Vec::new(),
+            loaded: Vec::new(),
+            counters: Counters::default(),
+        };
+        engine.adopt_queues(state.queues);
+        let recovered = engine.describe();
+        Ok((engine, recovered))
+    }
+
+    /// Takes over the queues that were found.
+    fn adopt_queues(&mut self, queues: BTreeMap<QueueId, QueueLog>) {
+        for (id, log) in queues {
+            self.free_queues.extend((self.queues.len()..id.index()).map(queue_id));
+            self.queues.resize_with(id.index(), || None);
+            if log.is_dying() {
+                self.dying.push(id);
+            }
+            self.queues.push(Some(log));
+        }
+    }
+
+    fn describe(&self) -> Recovered {
+        let metas = self.metas.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let there = (0..).map(queue_id).zip(&self.queues);
+        let living = there.filter_map(|(id, log)| Some((id, log.as_ref()?)));
+        let queues = living.filter(|(_, log)| !log.is_dying()).map(|(id, log)| RecoveredQueue {
+            id,
+            first: log.first(),
+            tail: log.tail(),
+            redelivered_below: log.delivered(),
+            messages: log.messages(),
+            bytes: log.bytes(),
+        });
+        Recovered { metas, queues: queues.collect() }
+    }
+
+    /// Which storage carries the log: "`io_uring`", "thread" or "simulation".
     pub fn io_name(&self) -> &'static str {
-        "memory"
+        self.storage.name()
     }
 
     /// The settings the engine was opened with.
@@ -132,155 +228,67 @@ impl Engine {
         &self.config
     }
 
-    /// Becomes readable when [`Engine::complete`] has something to do.
+    /// Becomes readable when [`Engine::complete`] has something to do. `None` in simulations,
+    /// where completing is tried again and again instead.
     pub fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.storage.event_fd()
     }
 
-    /// Sets a definition.
+    /// Sets a definition. The result is the batch that covers it.
     ///
     /// # Errors
-    /// The log is poisoned or full.
-    pub fn put_meta(&mut self, _key: &[u8], _value: &[u8]) -> Result<BatchId, EngineError> {
-        self.filling_is_empty = false;
-        Ok(self.filling)
+    /// The log is poisoned or full, or key and value too large; nothing has changed then.
+    pub fn put_meta(&mut self, key: &[u8], value: &[u8]) -> Result<BatchId, EngineError> {
+        let size = key.len() + value.len();
+        if self.config.payload_size_max() < size {
+            return Err(EngineError::TooLarge { size });
+        }
+        let argument = u32::try_from(key.len()).expect("smaller than a record");
+        self.log(RecordKind::PutMeta, argument, &[key, value])?;
+        self.metas.insert(key.into(), value.into());
+        Ok(self.batch())
     }
 
-    /// Removes a definition.
+    /// Removes a definition. The result is the batch that covers it.
     ///
     /// # Errors
-    /// The log is poisoned.
-    pub fn delete_meta(&mut self, _key: &[u8]) -> Result<BatchId, EngineError> {
-        self.filling_is_empty = false;
-        Ok(self.filling)
+    /// The log is poisoned or full; nothing has changed then.
+    pub fn delete_meta(&mut self, key: &[u8]) -> Result<BatchId, EngineError> {
+        if self.metas.contains_key(key) {
+            self.log(RecordKind::DeleteMeta, 0, &[key])?;
+            self.metas.remove(key);
+        }
+        Ok(self.batch())
     }
 
     /// Makes an empty queue. A durable one is covered by the batch being filled.
     ///
     /// # Errors
-    /// The log is poisoned or full.
+    /// The log is poisoned or full; nothing has changed then.
     pub fn create_queue(&mut self, durable: bool) -> Result<QueueId, EngineError> {
-        self.filling_is_empty &= !durable;
-        let queue = Some(QueueLog::new(durable));
-        if let Some(id) = self.free_queues.pop() {
-            self.queues[id.index()] = queue;
-            return Ok(id);
+        let id = self.free_queues.last().copied();
+        let id = id.unwrap_or_else(|| queue_id(self.queues.len()));
+        if durable {
+            self.log(RecordKind::CreateQueue, id.0, &[])?;
         }
-        let id = QueueId(u32::try_from(self.queues.len()).expect("queues are fewer than 2^32"));
-        self.queues.push(queue);
+        if self.free_queues.pop().is_none() {
+            self.queues.push(None);
+        }
+        self.queues[id.index()] = Some(QueueLog::new(durable));
         Ok(id)
     }
 
-    /// Settles everything in `queue` and forgets it.
+    /// Forgets `queue`. What is in it is settled over the next ticks, in steps.
     ///
     /// # Errors
-    /// The log is poisoned.
+    /// The log is poisoned or full; nothing has changed then.
     pub fn delete_queue(&mut self, queue: QueueId) -> Result<(), EngineError> {
-        let log = self.queues[queue.index()].take().expect("the queue exists");
-        self.filling_is_empty &= !log.is_durable();
-        let mut from = Seq(0);
-        while let Some((seq, addr)) = log.next(from) {
-            self.release(addr);
-            from = seq.next();
+        if self.queue(queue).is_durable() {
+            self.log(RecordKind::DeleteQueue, queue.0, &[])?;
         }
-        self.free_queues.push(queue);
+        self.queue_mut(queue).set_dying();
+        self.dying.push(queue);
         Ok(())
-    }
-
-    /// Stores `message` (its pieces joined) once and puts it at the tail of each of `queues`.
-    ///
-    /// It enters the log if it is `persistent` and one of the queues is durable, and is then
-    /// covered by the batch being filled; else it lives in memory.
-    ///
-    /// # Errors
-    /// The log is poisoned or full, or the message too large; nothing has changed then.
-    #[inline]
-    pub fn append(
-        &mut self,
-        message: &[&[u8]],
-        persistent: bool,
-        queues: &[QueueId],
-    ) -> Result<Appended, EngineError> {
-        debug_assert!(!queues.is_empty(), "a message goes somewhere");
-        let size = message.iter().map(|piece| piece.len()).sum::<usize>();
-        let Some(len) = u32::try_from(size).ok().filter(|_| size <= MESSAGE_SIZE_MAX) else {
-            return Err(EngineError::TooLarge { size });
-        };
-        let references = u32::try_from(queues.len()).expect("queues are fewer than 2^32");
-        let logged = persistent && queues.iter().any(|queue| self.queue(*queue).is_durable());
-        let addr = if logged {
-            self.filling_is_empty = false;
-            let addr = self.durable.append(message, len, references);
-            Addr::durable(crate::ids::Lsn(addr.position()), 1)
-        } else {
-            self.transient.append(message, len, references)
-        };
-        for queue in queues {
-            self.queue_mut(*queue).push(addr, len);
-        }
-        Ok(Appended { addr, len })
-    }
-
-    /// The place the next message of `queue` will take.
-    #[inline]
-    pub fn tail(&self, queue: QueueId) -> Seq {
-        self.queue(queue).tail()
-    }
-
-    /// The first unsettled message of `queue` from `from` on.
-    #[inline]
-    pub fn next(&mut self, queue: QueueId, from: Seq) -> Next {
-        match self.queue(queue).next(from) {
-            Some((seq, addr)) => Next::Entry { seq, addr },
-            None => Next::End,
-        }
-    }
-
-    /// The message at `addr`, which some queue has not settled yet.
-    #[inline]
-    pub fn read(&mut self, addr: Addr) -> Read<'_> {
-        if addr.is_durable() {
-            Read::Ready(self.durable.read(Addr::transient(addr.lsn().0)))
-        } else {
-            Read::Ready(self.transient.read(addr))
-        }
-    }
-
-    /// Takes the message at place `seq`, of address `addr` and length `len`, out of `queue`.
-    /// Settling a place twice does nothing.
-    #[inline]
-    pub fn settle(&mut self, queue: QueueId, seq: Seq, addr: Addr, len: u32) {
-        let log = self.queue_mut(queue);
-        if !log.settle(seq, len) {
-            return;
-        }
-        if log.is_durable() && addr.is_durable() {
-            self.filling_is_empty = false;
-        }
-        self.release(addr);
-    }
-
-    /// Takes everything unsettled at places `from..to` out of `queue`.
-    pub fn settle_range(&mut self, queue: QueueId, from: Seq, to: Seq) {
-        let mut from = from;
-        while let Some((seq, addr)) = self.queue(queue).next(from) {
-            if to <= seq {
-                break;
-            }
-            let len = match self.read(addr) {
-                Read::Ready(bytes) => u32::try_from(bytes.len()).expect("lengths are u32"),
-                Read::Pending(_) | Read::Corrupt(_) => 0,
-            };
-            self.settle(queue, seq, addr, len);
-            from = seq.next();
-        }
-    }
-
-    /// Remembers that `queue` has delivered up to `seq`: unsettled, those messages come back as
-    /// redelivered after a restart.
-    #[inline]
-    pub fn note_delivered(&mut self, queue: QueueId, _seq: Seq) {
-        debug_assert!(self.queues[queue.index()].is_some());
     }
 
     /// Unsettled messages in `queue`.
@@ -293,64 +301,47 @@ impl Engine {
         self.queue(queue).bytes()
     }
 
-    /// The batch being filled: what covers an append, definition or settle made now.
-    #[inline]
-    pub fn batch(&self) -> BatchId {
-        self.filling
-    }
-
-    /// All batches up to this one are durable.
-    #[inline]
-    pub fn durable(&self) -> BatchId {
-        self.done
-    }
-
-    /// Ends a tick: hands the batch to the disk if it is time. Returns when to call again, in the
-    /// caller's nanoseconds, if nothing else happens before.
-    ///
-    /// # Errors
-    /// The log is poisoned.
-    pub fn submit(&mut self, _now_ns: u64) -> Result<Option<u64>, EngineError> {
-        if !self.filling_is_empty {
-            self.filling_is_empty = true;
-            self.done = self.filling;
-            self.filling = BatchId(self.filling.0 + 1);
-        }
-        Ok(None)
-    }
-
-    /// Takes note of what the disk has finished.
-    ///
-    /// # Errors
-    /// A write or sync of the log failed: nothing more becomes durable.
-    pub fn complete(&mut self) -> Result<Completed, EngineError> {
-        Ok(Completed { durable: self.done, loaded: Vec::new() })
-    }
-
-    /// Bytes of the log that wait for the disk.
-    pub fn staged_bytes(&self) -> usize {
-        0
-    }
-
-    /// Blocks until everything done so far is durable.
-    ///
-    /// # Errors
-    /// A write or sync of the log failed.
-    pub fn sync(&mut self) -> Result<(), EngineError> {
-        self.submit(0).map(|_| ())
-    }
-
     /// Counters and state.
     pub fn stats(&self) -> EngineStats {
-        EngineStats { transient_bytes: self.transient.resident_bytes() as u64 }
+        let segments = || self.wal.segments.iter();
+        EngineStats {
+            transient_bytes: self.transient.resident_bytes() as u64,
+            segments: segments().count() as u64,
+            live_bytes: segments().map(|(_, segment)| segment.bytes).sum(),
+            commits: self.counters.commits,
+            log_bytes: self.counters.log_bytes,
+            cold_reads: self.counters.cold_reads,
+        }
     }
 
+    /// Logs a record that somebody waits for.
+    fn log(
+        &mut self,
+        kind: RecordKind,
+        argument: u32,
+        pieces: &[&[u8]],
+    ) -> Result<Lsn, EngineError> {
+        self.check_alive()?;
+        let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        if !self.wal.fits(len) {
+            self.wal.make_room(len, self.storage.as_mut())?;
+        }
+        let len = u32::try_from(len).expect("the caller checked the size");
+        self.commit.note_awaited();
+        Ok(self.wal.push(kind, argument, &[], pieces, len))
+    }
+
+    /// Gives back what one reference of `queue` to `addr` holds.
     #[inline]
-    fn release(&mut self, addr: Addr) {
-        if addr.is_durable() {
-            self.durable.release(Addr::transient(addr.lsn().0));
-        } else {
+    fn release(&mut self, queue: QueueId, seq: Seq, addr: Addr, len: u32) {
+        if !addr.is_durable() {
             self.transient.release(addr);
+        } else if addr.is_large() {
+            self.release_large(queue, seq, addr);
+        } else if self.queue(queue).is_durable() {
+            self.wal.segments.release(addr, len);
+        } else {
+            self.wal.segments.release_volatile(addr.lsn());
         }
     }
 
@@ -365,27 +356,9 @@ impl Engine {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_body_serves_several_queues() {
-        let (mut engine, _) =
-            Engine::open(Path::new("unused"), EngineConfig::default()).expect("opens");
-        let queues = [engine.create_queue(true).unwrap(), engine.create_queue(false).unwrap()];
-        for persistent in [true, false] {
-            let done = engine.append(&[b"he", b"llo"], persistent, &queues).unwrap();
-            for queue in queues {
-                let Next::Entry { seq, addr } = engine.next(queue, Seq(0)) else { panic!("empty") };
-                assert_eq!(addr, done.addr);
-                assert_eq!(engine.read(addr), Read::Ready(b"hello"));
-                engine.settle(queue, seq, addr, done.len);
-                assert_eq!(engine.next(queue, Seq(0)), Next::End);
-            }
-        }
-        let batch = engine.batch();
-        engine.sync().unwrap();
-        assert_eq!(engine.durable(), batch);
-    }
+fn queue_id(index: usize) -> QueueId {
+    QueueId(u32::try_from(index).expect("queues are fewer than 2^32"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What can go wrong, told to the operator.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -39,6 +40,27 @@ pub enum EngineError {
         /// The system's reason.
         source: io::Error,
     },
+    /// Another process uses the data directory.
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+        /// The other process, if it says.
+        holder: Option<u32>,
+    },
+    /// The data directory holds something else.
+    NotOurs {
+        /// The data directory.
+        path: PathBuf,
+        /// Something in it that is not ours.
+        found: OsString,
+    },
+    /// The files were written by a later version.
+    Unsupported {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        major: u16,
+    },
     /// No room for another durable message; settles still work.
     Full,
     /// A write or sync of the log failed earlier; nothing becomes durable any more.
@@ -46,7 +68,12 @@ pub enum EngineError {
         /// The last batch that is durable.
         durable: BatchId,
     },
-    /// The message is longer than the engine stores.
+    /// The message goes to more queues at once than the engine supports.
+    TooManyTargets {
+        /// How many queues.
+        count: usize,
+    },
+    /// The message or definition is longer than the engine stores.
     TooLarge {
         /// Bytes of the message.
         size: usize,
@@ -63,11 +90,30 @@ impl fmt::Display for EngineError {
             EngineError::Io { op, path, offset: Some(offset), source } => {
                 write!(f, "cannot {op} {} at offset {offset}: {source}", path.display())
             }
+            EngineError::Locked { path, holder: Some(pid) } => {
+                write!(f, "{} is in use by process {pid}", path.display())
+            }
+            EngineError::Locked { path, holder: None } => {
+                write!(f, "{} is in use by another process", path.display())
+            }
+            EngineError::NotOurs { path, found } => {
+                let (path, found) = (path.display(), found.display());
+                write!(f, "{path} is not a data directory and not empty: it holds {found}")
+            }
+            EngineError::Unsupported { path, major } => {
+                let path = path.display();
+                write!(f, "{path} has format {major}, which this version does not know")
+            }
             EngineError::Full => write!(f, "no space left for durable messages"),
             EngineError::Poisoned { durable } => {
                 write!(f, "the log failed after batch {}", durable.0)
             }
-            EngineError::TooLarge { size } => write!(f, "a message of {size} bytes is too large"),
+            EngineError::TooManyTargets { count } => {
+                write!(f, "{count} queues are too many for one message")
+            }
+            EngineError::TooLarge { size } => {
+                write!(f, "{size} bytes are too large for a message or definition")
+            }
         }
     }
 }
@@ -77,6 +123,10 @@ impl std::error::Error for EngineError {
         match self {
             EngineError::Io { source, .. } => Some(source),
             EngineError::Corrupt(_)
+            | EngineError::Locked { .. }
+            | EngineError::NotOurs { .. }
+            | EngineError::TooManyTargets { .. }
+            | EngineError::Unsupported { .. }
             | EngineError::Full
             | EngineError::Poisoned { .. }
             | EngineError::TooLarge { .. } => None,

@@ -16,16 +16,26 @@
 //! * The engine reads no clock and starts nothing by itself: time is an argument.
 #![deny(clippy::big_endian_bytes)]
 
+mod batch;
 mod chunk;
+mod cold;
 mod config;
+mod directory;
 mod engine;
 mod error;
 mod format;
+mod group_commit;
 mod ids;
+mod large;
 mod queue_log;
 mod record;
+mod recovery;
+mod replay;
+mod segment;
 mod settled;
 pub mod storage;
+mod token;
+mod wal;
 
 pub use config::{EngineConfig, IoChoice};
 pub use engine::{

@@ -63,9 +63,9 @@ pub(crate) enum Record<'a> {
     /// See [`RecordKind::Publish`].
     Publish { targets: Targets<'a>, body: &'a [u8] },
     /// See [`RecordKind::Settle`].
-    Settle(Settles<'a>),
+    Settle { runs: Runs<'a>, releases: Releases<'a> },
     /// See [`RecordKind::Move`].
-    Move { source: (QueueId, Seq), targets: Targets<'a>, body: &'a [u8] },
+    Move { source: Source, targets: Targets<'a>, body: &'a [u8] },
     /// See [`RecordKind::PutMeta`].
     PutMeta { key: &'a [u8], value: &'a [u8] },
     /// See [`RecordKind::DeleteMeta`].
@@ -93,11 +93,17 @@ impl<'a> Record<'a> {
                 let (targets, body) = Targets::split(payload, argument)?;
                 Record::Publish { targets, body }
             }
-            RecordKind::Settle => Record::Settle(Settles::parse(payload)?),
+            RecordKind::Settle => {
+                let size = (argument as usize).checked_mul(SETTLED_RUN_SIZE)?;
+                let (runs, releases) = payload.split_at_checked(size)?;
+                let sound = releases.len().is_multiple_of(RELEASE_SIZE);
+                sound
+                    .then_some(Record::Settle { runs: Runs(runs), releases: Releases(releases) })?
+            }
             RecordKind::Move => {
-                let (source, rest) = payload.split_at_checked(TARGET_SIZE)?;
+                let (source, rest) = payload.split_first_chunk()?;
                 let (targets, body) = Targets::split(rest, argument)?;
-                Record::Move { source: decode_target(source), targets, body }
+                Record::Move { source: Source::decode(source), targets, body }
             }
             RecordKind::PutMeta => {
                 let (key, value) = payload.split_at_checked(argument as usize)?;
@@ -135,7 +141,7 @@ pub(crate) fn body_offset(kind: u8, argument: u32) -> Option<usize> {
     if kind == RecordKind::Publish as u8 {
         Some(targets)
     } else if kind == RecordKind::Move as u8 {
-        Some(TARGET_SIZE + targets)
+        Some(SOURCE_SIZE + targets)
     } else if kind == RecordKind::Relocate as u8 {
         Some(RELOCATE_HEAD_SIZE + targets)
     } else {
@@ -176,6 +182,41 @@ fn decode_target(bytes: &[u8]) -> (QueueId, Seq) {
     (QueueId(get_u32(bytes, 0)), Seq(get_u64(bytes, 4)))
 }
 
+/// The place a message leaves by a move, and what its segment no longer holds alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The queue it leaves.
+    pub(crate) queue: QueueId,
+    /// Bytes of the message there.
+    pub(crate) len: u32,
+    /// Its place.
+    pub(crate) seq: Seq,
+    /// The segment it lived in.
+    pub(crate) segment: u64,
+    /// Bytes its reference stood for.
+    pub(crate) charge: u64,
+}
+
+impl Source {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.queue.0.to_le_bytes());
+        out.extend_from_slice(&self.len.to_le_bytes());
+        out.extend_from_slice(&self.seq.0.to_le_bytes());
+        out.extend_from_slice(&self.segment.to_le_bytes());
+        out.extend_from_slice(&self.charge.to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8; SOURCE_SIZE]) -> Source {
+        Source {
+            queue: QueueId(get_u32(bytes, 0)),
+            len: get_u32(bytes, 4),
+            seq: Seq(get_u64(bytes, 8)),
+            segment: get_u64(bytes, 16),
+            charge: get_u64(bytes, 24),
+        }
+    }
+}
+
 /// Places of one queue, one behind the other, that were settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SettledRun {
@@ -187,6 +228,8 @@ pub(crate) struct SettledRun {
     pub(crate) first: Seq,
     /// Everything below may have been delivered by then.
     pub(crate) delivered: Seq,
+    /// Bytes of the messages.
+    pub(crate) bytes: u64,
 }
 
 impl SettledRun {
@@ -196,18 +239,15 @@ impl SettledRun {
         out.extend_from_slice(&self.count.to_le_bytes());
         out.extend_from_slice(&self.first.0.to_le_bytes());
         out.extend_from_slice(&self.delivered.0.to_le_bytes());
+        out.extend_from_slice(&self.bytes.to_le_bytes());
     }
 }
 
 /// The runs of a settle record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settles<'a>(&'a [u8]);
+pub(crate) struct Runs<'a>(&'a [u8]);
 
-impl<'a> Settles<'a> {
-    fn parse(payload: &'a [u8]) -> Option<Settles<'a>> {
-        payload.len().is_multiple_of(SETTLED_RUN_SIZE).then_some(Settles(payload))
-    }
-
+impl<'a> Runs<'a> {
     /// The runs in order.
     pub(crate) fn iter(self) -> impl Iterator<Item = SettledRun> + 'a {
         self.0.chunks_exact(SETTLED_RUN_SIZE).map(|run| SettledRun {
@@ -215,6 +255,44 @@ impl<'a> Settles<'a> {
             count: get_u32(run, 4),
             first: Seq(get_u64(run, 8)),
             delivered: Seq(get_u64(run, 16)),
+            bytes: get_u64(run, 24),
+        })
+    }
+}
+
+/// What a segment no longer holds alive.
+///
+/// It rides beside the settled runs, so that replay needs to look up no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Release {
+    /// The segment's number.
+    pub(crate) segment: u64,
+    /// References given back.
+    pub(crate) references: u64,
+    /// Bytes they stood for.
+    pub(crate) bytes: u64,
+}
+
+impl Release {
+    /// Appends the release.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.segment.to_le_bytes());
+        out.extend_from_slice(&self.references.to_le_bytes());
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+    }
+}
+
+/// The releases of a settle record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Releases<'a>(&'a [u8]);
+
+impl<'a> Releases<'a> {
+    /// The releases in order.
+    pub(crate) fn iter(self) -> impl Iterator<Item = Release> + 'a {
+        self.0.chunks_exact(RELEASE_SIZE).map(|release| Release {
+            segment: get_u64(release, 0),
+            references: get_u64(release, 8),
+            bytes: get_u64(release, 16),
         })
     }
 }
@@ -236,8 +314,12 @@ impl<'a> Parts<'a> {
 
 /// Bytes of a queue and a place in it.
 pub(crate) const TARGET_SIZE: usize = 12;
+/// Bytes of a [`Source`].
+pub(crate) const SOURCE_SIZE: usize = 32;
 /// Bytes of a [`SettledRun`].
-pub(crate) const SETTLED_RUN_SIZE: usize = 24;
+pub(crate) const SETTLED_RUN_SIZE: usize = 32;
+/// Bytes of a [`Release`].
+pub(crate) const RELEASE_SIZE: usize = 24;
 /// Bytes in front of the targets of a commit: group and size of the message.
 pub(crate) const COMMIT_HEAD_SIZE: usize = 16;
 /// Bytes in front of the targets of a relocated message: where it was.
@@ -266,27 +348,40 @@ mod tests {
         assert_eq!(body, b"body");
         assert_eq!(&publish[body_offset(2, 2).unwrap()..], b"body");
 
-        let moved = [&targets[..], b"body"].concat();
-        let Some(Record::Move { source, targets: decoded, body }) = Record::decode(4, 1, &moved)
+        let source = Source { queue: QueueId(4), len: 9, seq: Seq(1), segment: 2, charge: 49 };
+        let mut moved = Vec::new();
+        source.encode(&mut moved);
+        moved.extend_from_slice(&publish);
+        let Some(Record::Move { source: decoded, targets, body }) = Record::decode(4, 2, &moved)
         else {
             panic!("a move");
         };
-        assert_eq!((source, decoded.len(), body), ((QueueId(3), Seq(70)), 1, &b"body"[..]));
-        assert_eq!(&moved[body_offset(4, 1).unwrap()..], b"body");
+        assert_eq!((decoded, targets.len(), body), (source, 2, &b"body"[..]));
+        assert_eq!(&moved[body_offset(4, 2).unwrap()..], b"body");
         assert_eq!(body_offset(3, 1), None);
     }
 
     #[test]
-    fn settled_runs_survive_the_trip() {
-        let run = SettledRun { queue: QueueId(1), count: 5, first: Seq(10), delivered: Seq(20) };
+    fn settles_survive_the_trip() {
+        let run = SettledRun {
+            queue: QueueId(1),
+            count: 5,
+            first: Seq(10),
+            delivered: Seq(20),
+            bytes: 9,
+        };
+        let release = Release { segment: 3, references: 5, bytes: 9 };
         let mut payload = Vec::new();
         run.encode(&mut payload);
         run.encode(&mut payload);
-        let Some(Record::Settle(settles)) = Record::decode(3, 0, &payload) else {
+        release.encode(&mut payload);
+        let Some(Record::Settle { runs, releases }) = Record::decode(3, 2, &payload) else {
             panic!("a settle");
         };
-        assert_eq!(settles.iter().collect::<Vec<_>>(), [run, run]);
-        assert_eq!(Record::decode(3, 0, &payload[1..]), None);
+        assert_eq!(runs.iter().collect::<Vec<_>>(), [run, run]);
+        assert_eq!(releases.iter().collect::<Vec<_>>(), [release]);
+        assert_eq!(Record::decode(3, 2, &payload[1..]), None);
+        assert_eq!(Record::decode(3, 3, &payload), None);
     }
 
     proptest! {

@@ -29,7 +29,6 @@ use bytes::Bytes;
 use crate::config::IoChoice;
 use crate::error::EngineError;
 
-pub(crate) use sim::Random;
 pub use sim::{SimDisk, SimStorage};
 
 /// One open file of a [`Storage`].

@@ -109,9 +109,9 @@ fn a_power_cut_spares_what_was_synced_and_little_else() {
         disk.power_cut();
         let bytes = disk.contents("a").unwrap();
         assert_eq!(bytes[..512], [1; 512]);
-        match bytes[512..1024].iter().filter(|byte| **byte == 2).count() {
-            0 => lost += 1,
-            512 => kept += 1,
+        match &bytes[512..1024] {
+            sector if *sector == [0; 512] => lost += 1,
+            sector if *sector == [2; 512] => kept += 1,
             _ => torn += 1,
         }
         assert_eq!(bytes[1024..], [0; 3072]);

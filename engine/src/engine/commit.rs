@@ -1,0 +1,180 @@
+//! Committing: the end of a tick hands batches to the disk, completions make them durable.
+
+use super::{Engine, Flight};
+use crate::error::EngineError;
+use crate::group_commit::{Content, Decision, Staged};
+use crate::ids::{BatchId, Ticket};
+use crate::record::RecordKind;
+use crate::storage::{Completion, Fault, FileId, Lane, Operation, Verb};
+use crate::token::Purpose;
+
+/// What [`Engine::complete`] learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// All batches up to this one are durable.
+    pub durable: BatchId,
+    /// Reads and lookups that can be asked for again.
+    pub loaded: Vec<Ticket>,
+}
+
+impl Engine {
+    /// All batches up to this one are durable.
+    #[inline]
+    pub fn durable(&self) -> BatchId {
+        self.commit.durable()
+    }
+
+    /// Ends a tick: hands the batch to the disk if it is time. Returns when to call again, in the
+    /// caller's nanoseconds, if nothing else happens before. A commit in flight needs no such
+    /// call: its completion makes [`Engine::event_fd`] readable.
+    ///
+    /// # Errors
+    /// The log is poisoned, or full where even settles find no room.
+    pub fn submit(&mut self, now_ns: u64) -> Result<Option<u64>, EngineError> {
+        self.check_alive()?;
+        self.drain_dying()?;
+        if self.wal.wants_next() {
+            match self.wal.activate_next(self.storage.as_mut()) {
+                Ok(()) | Err(EngineError::Full) => {} // it is tried again when it is needed
+                Err(error) => return Err(error),
+            }
+        }
+        match self.commit.decide(now_ns, self.staged()) {
+            Decision::Commit => self.commit_staged(now_ns, Content::Records)?,
+            Decision::Mark => {
+                if !self.wal.fits(0) {
+                    self.wal.make_room(0, self.storage.as_mut())?;
+                }
+                self.wal.push(RecordKind::Mark, 0, &[], &[], 0);
+                self.commit_staged(now_ns, Content::Mark)?;
+            }
+            Decision::Wait(deadline) => return Ok(self.sooner(deadline, now_ns)),
+        }
+        Ok(self.sooner(None, now_ns))
+    }
+
+    /// Takes note of what the disk has finished.
+    ///
+    /// # Errors
+    /// A write or sync of the log failed: nothing more becomes durable.
+    pub fn complete(&mut self) -> Result<Completed, EngineError> {
+        self.check_alive()?;
+        let mut completions = std::mem::take(&mut self.completions);
+        self.storage.poll(&mut completions);
+        self.handle(completions)?;
+        Ok(Completed { durable: self.durable(), loaded: std::mem::take(&mut self.loaded) })
+    }
+
+    /// Bytes of the log that wait for the disk. Above [`crate::EngineConfig::staged_bytes_max`]
+    /// the caller should take no more durable messages in.
+    pub fn staged_bytes(&self) -> usize {
+        self.wal.staged_bytes()
+    }
+
+    /// Blocks until everything done so far is durable and has a witness.
+    ///
+    /// # Errors
+    /// The log is poisoned or full, or a write or sync of it failed now.
+    pub fn sync(&mut self) -> Result<(), EngineError> {
+        self.check_alive()?;
+        self.sync_staged()?;
+        if !self.wal.fits(0) {
+            self.wal.make_room(0, self.storage.as_mut())?;
+        }
+        self.wal.push(RecordKind::Mark, 0, &[], &[], 0);
+        self.sync_staged()
+    }
+
+    fn sync_staged(&mut self) -> Result<(), EngineError> {
+        while self.flight.is_some() || self.staged() != Staged::Nothing {
+            if self.flight.is_none() {
+                self.commit_staged(0, Content::Records)?;
+            }
+            let mut completions = std::mem::take(&mut self.completions);
+            self.storage.wait(&mut completions);
+            self.handle(completions)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_alive(&self) -> Result<(), EngineError> {
+        if self.poisoned {
+            return Err(EngineError::Poisoned { durable: self.durable() });
+        }
+        Ok(())
+    }
+
+    /// What the next commit would carry.
+    fn staged(&self) -> Staged {
+        if self.wal.has_waiting() {
+            Staged::Overdue
+        } else if 0 < self.commit.awaited() {
+            Staged::Awaited(self.wal.waiting_bytes())
+        } else if self.has_unlogged_settles() || !self.wal.is_empty() {
+            Staged::Settles
+        } else {
+            Staged::Nothing
+        }
+    }
+
+    /// A deadline that leaves no deleted queue waiting.
+    fn sooner(&self, deadline: Option<u64>, now_ns: u64) -> Option<u64> {
+        if self.dying.is_empty() { deadline } else { Some(now_ns) }
+    }
+
+    /// Submits what is staged, as far as one operation can write it.
+    fn commit_staged(&mut self, now_ns: u64, content: Content) -> Result<(), EngineError> {
+        self.flush_settles()?;
+        if !self.wal.is_empty() {
+            self.wal.seal();
+        }
+        let Some(commit) = self.wal.take_commit() else {
+            return Ok(()); // the segment's header is still under way; its completion brings us back
+        };
+        self.counters.commits += 1;
+        self.counters.log_bytes += commit.data.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        self.flight =
+            Some(Flight { file: commit.file, last: BatchId(commit.last), end: commit.end });
+        self.commit.on_submitted(now_ns, content);
+        self.storage.submit(Operation {
+            token: Purpose::Commit.token(),
+            file: commit.file,
+            lane: Lane::Commit,
+            verb: Verb::WriteSync { offset: commit.offset, data: commit.data },
+        });
+        Ok(())
+    }
+
+    fn handle(&mut self, mut completions: Vec<Completion>) -> Result<(), EngineError> {
+        for Completion { token, result } in completions.drain(..) {
+            match Purpose::of(token) {
+                Purpose::Commit => {
+                    let flight = self.flight.take().expect("only commits in flight complete");
+                    result.map_err(|fault| self.poison(fault, flight.file))?;
+                    self.wal.on_durable(flight.end);
+                    self.commit.on_durable(flight.last);
+                }
+                Purpose::Header(number) => {
+                    let segment = self.wal.segments.get(number).expect("its header is under way");
+                    let file = segment.file;
+                    result.map_err(|fault| self.poison(fault, file))?;
+                    self.wal.on_header_durable(number);
+                }
+                Purpose::Load(ticket) => {
+                    self.cold.on_loaded(Ticket(ticket), result);
+                    self.loaded.push(Ticket(ticket));
+                }
+            }
+        }
+        self.completions = completions;
+        self.start_loads();
+        Ok(())
+    }
+
+    /// Stops the engine for good: what the file holds is unknown from now on.
+    fn poison(&mut self, fault: Fault, file: FileId) -> EngineError {
+        self.poisoned = true;
+        let Fault { op, offset, source } = fault;
+        EngineError::Io { op, path: self.storage.path(file), offset: Some(offset), source }
+    }
+}

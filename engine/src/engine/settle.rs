@@ -1,0 +1,169 @@
+//! Settling: messages leave their queues at once, and the log with the next batch.
+
+use super::{Engine, Read};
+use crate::error::EngineError;
+use crate::ids::{Addr, QueueId, Seq};
+use crate::queue_log::{Logging, QueueLog};
+use crate::record::{RELEASE_SIZE, RecordKind, SETTLED_RUN_SIZE, SettledRun};
+
+/// Settles that the log does not know yet.
+#[derive(Debug, Default)]
+pub(super) struct Settlements {
+    /// Finished runs.
+    runs: Vec<SettledRun>,
+    /// Queues that have an open run.
+    open: Vec<QueueId>,
+}
+
+impl Settlements {
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.open.is_empty()
+    }
+}
+
+impl Engine {
+    /// Takes the message at place `seq`, of address `addr` and length `len`, out of `queue`.
+    /// Settling a place twice does nothing.
+    ///
+    /// # Panics
+    /// If the queue does not exist or has no such place yet.
+    #[inline]
+    pub fn settle(&mut self, queue: QueueId, seq: Seq, addr: Addr, len: u32) {
+        let log = self.queues[queue.index()].as_mut().expect("the queue exists");
+        if !log.settle(seq, len) {
+            return;
+        }
+        if !log.is_durable() {
+            self.release(queue, seq, addr, len);
+            return;
+        }
+        if addr.is_durable() {
+            match log.log_settle(queue, seq, len) {
+                Logging::Joined => {}
+                Logging::Opened => self.settlements.open.push(queue),
+                Logging::Finished(run) => self.finish_run(run),
+            }
+        } else {
+            log.bridge_settle(seq);
+        }
+        self.release(queue, seq, addr, len);
+    }
+
+    /// Takes everything unsettled at places `from..to` out of `queue`.
+    pub fn settle_range(&mut self, queue: QueueId, mut from: Seq, to: Seq) {
+        while let Some((seq, addr)) = self.queue(queue).next(from).filter(|(seq, _)| *seq < to) {
+            let len = self.len_at(addr);
+            self.settle(queue, seq, addr, len);
+            from = seq.next();
+        }
+    }
+
+    /// The length of the message at `addr`, or a fair guess where that is not in memory.
+    fn len_at(&mut self, addr: Addr) -> u32 {
+        if addr.is_large() || (addr.is_durable() && self.wal.locate(addr.lsn()).is_none()) {
+            return self.wal.segments.mean_len(addr);
+        }
+        match self.read(addr) {
+            Read::Ready(message) => u32::try_from(message.len()).expect("lengths are u32"),
+            Read::Pending(_) | Read::Corrupt(_) => 0,
+        }
+    }
+
+    /// Notes that `queue` has delivered the message at `seq`: if it is not settled before a
+    /// restart, it comes back as possibly delivered before.
+    #[inline]
+    pub fn note_delivered(&mut self, queue: QueueId, seq: Seq) {
+        self.queue_mut(queue).note_delivered(seq.next());
+    }
+
+    #[cold]
+    fn finish_run(&mut self, run: SettledRun) {
+        self.settlements.runs.push(run);
+        if RUNS_MAX <= self.settlements.runs.len() {
+            // Room may be short now; the runs are kept until there is some.
+            let _tried_again_at_commit = self.flush_settles();
+        }
+    }
+
+    pub(super) fn has_unlogged_settles(&self) -> bool {
+        !self.settlements.is_empty() || 0 < self.wal.segments.touched()
+    }
+
+    /// Logs all settles made so far. The runs go first: a message that comes back must not find
+    /// its segment given away.
+    pub(super) fn flush_settles(&mut self) -> Result<(), EngineError> {
+        let open = std::mem::take(&mut self.settlements.open);
+        for queue in &open {
+            let run = self.queues[queue.index()].as_mut().and_then(|log| log.take_run(*queue));
+            self.settlements.runs.extend(run);
+        }
+        self.settlements.open = open;
+        self.settlements.open.clear();
+        while self.has_unlogged_settles() {
+            self.log_settles()?;
+        }
+        Ok(())
+    }
+
+    /// Logs one record full of settles.
+    fn log_settles(&mut self) -> Result<(), EngineError> {
+        let max = self.config.payload_size_max();
+        let runs = self.settlements.runs.len().min(max / SETTLED_RUN_SIZE);
+        let left = max - runs * SETTLED_RUN_SIZE;
+        let last = runs == self.settlements.runs.len();
+        let releases = if last { self.wal.segments.touched().min(left / RELEASE_SIZE) } else { 0 };
+        let len = runs * SETTLED_RUN_SIZE + releases * RELEASE_SIZE;
+        if !self.wal.fits(len) {
+            self.wal.make_room(len, self.storage.as_mut())?;
+        }
+        self.scratch.clear();
+        for run in self.settlements.runs.drain(..runs) {
+            run.encode(&mut self.scratch);
+        }
+        self.wal.segments.take_releases(releases, |release| release.encode(&mut self.scratch));
+        let argument = u32::try_from(runs).expect("they fit a record");
+        let len = u32::try_from(len).expect("it fits a record");
+        self.wal.push(RecordKind::Settle, argument, &self.scratch, &[], len);
+        Ok(())
+    }
+
+    /// Settles some of what deleted queues still hold, and frees those that are empty.
+    pub(super) fn drain_dying(&mut self) -> Result<(), EngineError> {
+        let mut budget = DRAIN_STEP;
+        while let Some(queue) = self.dying.last().copied() {
+            while let Some((seq, addr)) = self.queue(queue).next(Seq(0)) {
+                if budget == 0 {
+                    return Ok(());
+                }
+                budget -= 1;
+                let len = self.len_at(addr);
+                self.settle(queue, seq, addr, len);
+            }
+            // A new queue of this id must not come before the settles of the old one in the log.
+            self.flush_settles()?;
+            assert!(self.queues[queue.index()].as_ref().is_some_and(QueueLog::is_dead));
+            self.dying.pop();
+            self.queues[queue.index()] = None;
+            self.free_queues.push(queue);
+        }
+        Ok(())
+    }
+
+    /// Gives back a reference to a message that was logged in parts.
+    #[cold]
+    pub(super) fn release_large(&mut self, queue: QueueId, seq: Seq, addr: Addr) {
+        if self.queue(queue).is_durable() {
+            self.wal.segments.release(addr, 0);
+        } else {
+            self.wal.segments.release_volatile(addr.lsn());
+        }
+        for part in self.large.release(queue, seq).into_iter().flatten() {
+            self.wal.segments.release(part.addr(), part.len);
+        }
+    }
+}
+
+/// Finished runs that are logged without waiting for the commit.
+const RUNS_MAX: usize = 4096;
+/// Messages of deleted queues settled in one tick.
+const DRAIN_STEP: usize = 1024;

@@ -1,0 +1,284 @@
+//! The engine over a simulated disk and over a real one.
+
+use super::*;
+use crate::storage::SimDisk;
+use crate::{Appended, IoChoice};
+
+fn open(disk: &SimDisk) -> (Engine, Recovered) {
+    Engine::open_on(Box::new(disk.storage()), EngineConfig::tiny()).expect("the log is sound")
+}
+
+/// Reads a message, waiting for the disk as long as it takes.
+fn read(engine: &mut Engine, addr: Addr) -> Vec<u8> {
+    loop {
+        match engine.read(addr) {
+            Read::Ready(message) => return message.to_vec(),
+            Read::Corrupt(corruption) => panic!("{corruption}"),
+            Read::Pending(ticket) => while !engine.complete().unwrap().loaded.contains(&ticket) {},
+        }
+    }
+}
+
+/// All unsettled messages of a queue, in order.
+fn messages(engine: &mut Engine, queue: QueueId) -> Vec<(Seq, Vec<u8>)> {
+    let mut messages = Vec::new();
+    let mut from = Seq(0);
+    loop {
+        match engine.next(queue, from) {
+            Next::Entry { seq, addr } => {
+                messages.push((seq, read(engine, addr)));
+                from = seq.next();
+            }
+            Next::End => return messages,
+            Next::Pending(ticket) => while !engine.complete().unwrap().loaded.contains(&ticket) {},
+        }
+    }
+}
+
+fn append(engine: &mut Engine, message: &[u8], queues: &[QueueId]) -> Appended {
+    engine.append(&[message], true, queues).expect("there is room")
+}
+
+#[test]
+fn one_body_serves_several_queues() {
+    let (mut engine, _) = open(&SimDisk::new(1));
+    let queues = [engine.create_queue(true).unwrap(), engine.create_queue(false).unwrap()];
+    for persistent in [true, false] {
+        let done = engine.append(&[b"he", b"llo"], persistent, &queues).unwrap();
+        assert_eq!(done.addr.is_durable(), persistent);
+        for queue in queues {
+            let Next::Entry { seq, addr } = engine.next(queue, Seq(0)) else { panic!("empty") };
+            assert_eq!(addr, done.addr);
+            assert_eq!(engine.read(addr), Read::Ready(b"hello"));
+            engine.settle(queue, seq, addr, done.len);
+            assert_eq!(engine.next(queue, Seq(0)), Next::End);
+        }
+    }
+    let batch = engine.batch();
+    assert!(engine.durable() < batch);
+    engine.sync().unwrap();
+    assert!(batch <= engine.durable());
+    assert_eq!(engine.stats().live_bytes, 0);
+}
+
+#[test]
+fn everything_durable_is_back_after_a_restart() {
+    let disk = SimDisk::new(7);
+    let (mut engine, recovered) = open(&disk);
+    assert_eq!(recovered, Recovered::default());
+    let one = engine.create_queue(true).unwrap();
+    let gone = engine.create_queue(false).unwrap();
+    let two = engine.create_queue(true).unwrap();
+    engine.put_meta(b"color", b"blue").unwrap();
+    engine.put_meta(b"shape", b"round").unwrap();
+    engine.put_meta(b"color", b"green").unwrap();
+    engine.delete_meta(b"shape").unwrap();
+    let first = append(&mut engine, b"first", &[one, two]);
+    engine.append(&[b"in memory"], false, &[one]).unwrap();
+    append(&mut engine, b"third", &[one, gone]);
+    engine.note_delivered(one, Seq(2));
+    engine.settle(one, Seq(0), first.addr, first.len);
+    engine.sync().unwrap();
+    disk.power_cut();
+
+    let (mut engine, recovered) = open(&disk);
+    assert_eq!(recovered.metas, [(b"color"[..].into(), b"green"[..].into())]);
+    let [found_one, found_two] = recovered.queues[..] else { panic!("{:?}", recovered.queues) };
+    assert_eq!((found_one.id, found_two.id), (one, two));
+    assert_eq!((found_one.messages, found_one.bytes, found_one.tail), (1, 5, Seq(3)));
+    assert_eq!((found_one.first, found_one.redelivered_below), (Seq(2), Seq(3)));
+    assert_eq!((found_two.messages, found_two.bytes, found_two.tail), (1, 5, Seq(1)));
+    assert_eq!(messages(&mut engine, one), [(Seq(2), b"third".to_vec())]);
+    assert_eq!(messages(&mut engine, two), [(Seq(0), b"first".to_vec())]);
+    assert_eq!(engine.create_queue(true).unwrap(), gone, "the id of a lost queue is free");
+    assert_eq!(append(&mut engine, b"next", &[one]).len, 4);
+    assert_eq!(messages(&mut engine, one)[1], (Seq(3), b"next".to_vec()));
+}
+
+#[test]
+fn a_log_of_many_segments_reads_back_from_disk() {
+    let disk = SimDisk::new(3);
+    let (mut engine, _) = open(&disk);
+    let queue = engine.create_queue(true).unwrap();
+    let message = |i: u32| [&i.to_le_bytes()[..], &vec![7; 1000 + i as usize % 3000]].concat();
+    for i in 0..300 {
+        append(&mut engine, &message(i), &[queue]);
+        engine.submit(u64::from(i) * 1_000_000).unwrap();
+        engine.complete().unwrap();
+    }
+    engine.sync().unwrap();
+    assert!(8 < engine.stats().segments);
+    for round in 0..2 {
+        let found = messages(&mut engine, queue);
+        assert_eq!(found.len(), 300);
+        for (i, (seq, bytes)) in (0..).zip(found) {
+            assert_eq!((seq, bytes), (Seq(i.into()), message(i)), "round {round}");
+        }
+        assert!(0 < engine.stats().cold_reads);
+        engine = open(&disk).0;
+    }
+}
+
+#[test]
+fn large_messages_come_back_whole() {
+    let disk = SimDisk::new(5);
+    let (mut engine, _) = open(&disk);
+    let queues = [engine.create_queue(true).unwrap(), engine.create_queue(true).unwrap()];
+    let large: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
+    let appended = append(&mut engine, &large, &queues);
+    assert_eq!(appended.len, 100_000);
+    append(&mut engine, b"small", &queues);
+    engine.sync().unwrap();
+    let live = engine.stats().live_bytes;
+    for _ in 0..2 {
+        for queue in queues {
+            let found = messages(&mut engine, queue);
+            assert!(found == [(Seq(0), large.clone()), (Seq(1), b"small".to_vec())]);
+        }
+        engine = open(&disk).0;
+        assert_eq!(engine.stats().live_bytes, live);
+    }
+    for queue in queues {
+        engine.settle(queue, Seq(0), appended.addr, appended.len);
+    }
+    engine.sync().unwrap();
+    assert!(engine.stats().live_bytes < 200, "its parts are given back");
+    let engine = open(&disk).0;
+    assert!(engine.stats().live_bytes < 200);
+}
+
+#[test]
+fn a_move_is_one_step() {
+    for (persistent, durable) in [(true, true), (false, true), (true, false)] {
+        let disk = SimDisk::new(9);
+        let (mut engine, _) = open(&disk);
+        let from = engine.create_queue(true).unwrap();
+        let to = engine.create_queue(durable).unwrap();
+        let Appended { addr, len } = append(&mut engine, b"message", &[from]);
+        engine.append_moved((from, Seq(0), addr, len), &[b"dead"], persistent, &[to]).unwrap();
+        assert_eq!(messages(&mut engine, from), []);
+        assert_eq!(messages(&mut engine, to), [(Seq(0), b"dead".to_vec())]);
+        engine.sync().unwrap();
+        let (mut engine, recovered) = open(&disk);
+        assert_eq!(recovered.queues[0].messages, 0);
+        if persistent && durable {
+            assert_eq!(messages(&mut engine, to), [(Seq(0), b"dead".to_vec())]);
+            assert_eq!(engine.stats().live_bytes, 44);
+        } else {
+            assert_eq!(engine.stats().live_bytes, 0);
+        }
+    }
+}
+
+#[test]
+fn a_deleted_queue_drains_and_its_id_comes_back() {
+    let disk = SimDisk::new(11);
+    let (mut engine, _) = open(&disk);
+    let doomed = engine.create_queue(true).unwrap();
+    let kept = engine.create_queue(true).unwrap();
+    for i in 0..5000_u32 {
+        append(&mut engine, &i.to_le_bytes(), &[doomed]);
+    }
+    append(&mut engine, b"kept", &[kept]);
+    engine.delete_queue(doomed).unwrap();
+    assert_ne!(engine.create_queue(false).unwrap(), doomed, "not before it is drained");
+    engine.sync().unwrap();
+    for crash in [true, false] {
+        if crash {
+            let (found, recovered) = open(&disk);
+            assert_eq!(recovered.queues.len(), 1);
+            engine = found;
+        }
+        assert_eq!(engine.submit(5).unwrap(), Some(5), "there is more to drain");
+        engine.sync().unwrap();
+    }
+    while !engine.dying.is_empty() {
+        engine.submit(5).unwrap();
+    }
+    engine.sync().unwrap();
+    assert_eq!(engine.stats().live_bytes, 44);
+    assert_eq!(engine.create_queue(true).unwrap(), doomed);
+    engine.sync().unwrap();
+    let (mut engine, recovered) = open(&disk);
+    assert_eq!(recovered.queues.len(), 2);
+    assert_eq!(recovered.queues[0].tail, Seq(0));
+    assert_eq!(messages(&mut engine, kept).len(), 1);
+}
+
+#[test]
+fn a_range_is_settled_but_not_what_is_outside() {
+    let disk = SimDisk::new(2);
+    let (mut engine, _) = open(&disk);
+    let queue = engine.create_queue(true).unwrap();
+    for i in 0..100 {
+        engine.append(&[&[i; 500]], i % 3 != 0, &[queue]).unwrap();
+    }
+    engine.sync().unwrap();
+    engine.settle_range(queue, Seq(10), Seq(95));
+    assert_eq!(engine.messages(queue), 15);
+    engine.sync().unwrap();
+    let (mut engine, _) = open(&disk);
+    let left: Vec<u64> = messages(&mut engine, queue).iter().map(|(seq, _)| seq.0).collect();
+    assert_eq!(left, [1, 2, 4, 5, 7, 8, 95, 97, 98]);
+    engine.settle_range(queue, Seq(0), Seq(1000));
+    assert_eq!((engine.messages(queue), engine.stats().live_bytes), (0, 0));
+}
+
+#[test]
+fn a_failed_commit_poisons_for_good() {
+    for fail in [SimDisk::fail_sync, SimDisk::fail_write] {
+        let disk = SimDisk::new(13);
+        let (mut engine, _) = open(&disk);
+        let queue = engine.create_queue(true).unwrap();
+        engine.sync().unwrap();
+        let durable = engine.durable();
+        fail(&disk, 0);
+        append(&mut engine, b"lost", &[queue]);
+        let error = engine.sync().unwrap_err();
+        assert!(matches!(error, EngineError::Io { offset: Some(_), .. }), "{error}");
+        assert!(error.to_string().contains(".seg at offset"), "{error}");
+        let poisoned = |result| matches!(result, Err(EngineError::Poisoned { .. }));
+        assert!(poisoned(engine.append(&[b"x"], true, &[queue]).map(|_| ())));
+        assert!(poisoned(engine.submit(1).map(|_| ())));
+        assert!(poisoned(engine.complete().map(|_| ())));
+        assert!(poisoned(engine.put_meta(b"k", b"v").map(|_| ())));
+        assert_eq!(engine.durable(), durable, "nothing was promised");
+        assert!(engine.append(&[b"x"], false, &[queue]).is_ok(), "memory still works");
+    }
+}
+
+#[test]
+fn real_storages_survive_a_restart() {
+    for io in [IoChoice::Thread, IoChoice::Auto] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = EngineConfig { io, ..EngineConfig::tiny() };
+        let (mut engine, _) = Engine::open(dir.path(), config.clone()).unwrap();
+        let queue = engine.create_queue(true).unwrap();
+        for i in 0..500_u32 {
+            append(&mut engine, &[i.to_le_bytes(); 200].concat(), &[queue]);
+            engine.submit(u64::from(i) << 20).unwrap();
+            engine.complete().unwrap();
+        }
+        engine.sync().unwrap();
+        assert_eq!(messages(&mut engine, queue).len(), 500);
+        let locked = Engine::open(dir.path(), config.clone()).unwrap_err();
+        assert!(matches!(locked, EngineError::Locked { .. }));
+        drop(engine);
+        let (mut engine, recovered) = Engine::open(dir.path(), config).unwrap();
+        assert_eq!(recovered.queues[0].messages, 500);
+        let found = messages(&mut engine, queue);
+        assert_eq!(found[499], (Seq(499), [499_u32.to_le_bytes(); 200].concat()));
+        assert!(0 < engine.stats().cold_reads, "{}", engine.io_name());
+    }
+}
+
+#[test]
+fn misuse_is_refused_without_a_trace() {
+    let (mut engine, _) = open(&SimDisk::new(1));
+    let too_large = vec![0; EngineConfig::tiny().payload_size_max() + 1];
+    assert!(matches!(engine.put_meta(b"", &too_large), Err(EngineError::TooLarge { .. })));
+    let many: Vec<QueueId> = (0..2000).map(|_| engine.create_queue(true).unwrap()).collect();
+    let refused = engine.append(&[b"x"], true, &many);
+    assert!(matches!(refused, Err(EngineError::TooManyTargets { count: 2000 })));
+    assert!(many.iter().all(|queue| engine.messages(*queue) == 0));
+}

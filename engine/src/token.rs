@@ -1,0 +1,51 @@
+//! What an operation of the storage was for, packed into its token.
+
+use crate::storage::Token;
+
+/// Who waits for a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The commit in flight; there is only one.
+    Commit,
+    /// The header of the segment with this number.
+    Header(u64),
+    /// A cold read with this ticket.
+    Load(u64),
+}
+
+impl Purpose {
+    pub(crate) fn token(self) -> Token {
+        let (kind, number) = match self {
+            Purpose::Commit => (0, 0),
+            Purpose::Header(segment) => (1, segment),
+            Purpose::Load(ticket) => (2, ticket),
+        };
+        debug_assert!(number <= NUMBER_MASK);
+        Token(kind << NUMBER_BITS | number)
+    }
+
+    pub(crate) fn of(token: Token) -> Purpose {
+        let number = token.0 & NUMBER_MASK;
+        match token.0 >> NUMBER_BITS {
+            0 => Purpose::Commit,
+            1 => Purpose::Header(number),
+            2 => Purpose::Load(number),
+            kind => unreachable!("no operation was submitted for purpose {kind}"),
+        }
+    }
+}
+
+const NUMBER_BITS: u32 = 56;
+const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_survive_the_trip() {
+        for purpose in [Purpose::Commit, Purpose::Header(7), Purpose::Load(NUMBER_MASK)] {
+            assert_eq!(Purpose::of(purpose.token()), purpose);
+        }
+    }
+}

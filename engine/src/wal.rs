@@ -1,0 +1,422 @@
+//! The write-ahead log: where records go, from the batch being filled to the end of the disk.
+//!
+//! Batches are filled in memory chunks and stay readable there: until their write has completed in
+//! any case, and then as long as there is room. It knows nothing of what records mean.
+
+use std::collections::VecDeque;
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::batch::{Batch, Sealed, Stamp};
+use crate::config::{COMMIT_BATCHES_MAX, EngineConfig};
+use crate::error::EngineError;
+use crate::format::{BATCH_HEADER_SIZE, BLOCK_SIZE, SegmentHeader, record_size};
+use crate::ids::Lsn;
+use crate::record::RecordKind;
+use crate::segment::{Segment, SegmentSet};
+use crate::storage::{FileId, Lane, Operation, Storage, Verb};
+use crate::token::Purpose;
+
+/// The log of one engine.
+#[derive(Debug)]
+pub(crate) struct Wal {
+    identity: Identity,
+    batch_size_max: usize,
+    segment_size: u64,
+    resident_bytes_max: usize,
+    pub(crate) segments: SegmentSet,
+    batch: Batch,
+    /// Sequence number of the batch being filled.
+    sequence: u64,
+    /// Where the last sealed batch ends.
+    end: Lsn,
+    /// Everything below is durable.
+    durable: Lsn,
+    /// The segment being filled.
+    active: u64,
+    /// Segments whose header is not durable yet.
+    unready: Vec<u64>,
+    /// Sealed batches in memory, oldest first. The last `waiting` of them were not submitted yet.
+    resident: VecDeque<Sealed>,
+    resident_bytes: usize,
+    waiting: usize,
+    /// Where the last read was found, counted from the first batch that ever was resident.
+    hint: usize,
+    evicted: usize,
+    /// What is left of chunks whose batches are still held; reused when they are not.
+    retired: VecDeque<BytesMut>,
+    /// Files that hold nothing that counts.
+    spares: Vec<FileId>,
+    /// Names the next file.
+    next_file: u64,
+}
+
+/// Which store and which opening of it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) store: u128,
+    pub(crate) epoch: u64,
+}
+
+/// Where a log continues.
+#[derive(Debug)]
+pub(crate) struct Position {
+    /// Sequence number of the next batch.
+    pub(crate) sequence: u64,
+    /// Where the last good batch ends.
+    pub(crate) end: Lsn,
+    /// The last segment number used so far.
+    pub(crate) last_segment: u64,
+    pub(crate) spares: Vec<FileId>,
+    /// Names the next file.
+    pub(crate) next_file: u64,
+}
+
+/// Where [`Wal::locate`] found a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the batch being filled.
+    Filling,
+    /// In the sealed batch with this index.
+    Resident(usize),
+}
+
+/// Batches to be written and synced by one operation.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) file: FileId,
+    pub(crate) offset: u64,
+    pub(crate) data: Vec<Bytes>,
+    /// Sequence number of the last batch.
+    pub(crate) last: u64,
+    /// Where it ends.
+    pub(crate) end: Lsn,
+}
+
+impl Wal {
+    /// A log that continues at `position`, always in a segment of its own: nothing is written
+    /// behind a place where the last process may have died.
+    ///
+    /// # Errors
+    /// The first segment cannot be made.
+    pub(crate) fn open(
+        config: &EngineConfig,
+        identity: Identity,
+        segments: SegmentSet,
+        segment_size: u64,
+        position: Position,
+        storage: &mut dyn Storage,
+    ) -> Result<Wal, EngineError> {
+        let active = position.last_segment + 1;
+        let mut wal = Wal {
+            identity,
+            batch_size_max: config.batch_size_max,
+            segment_size,
+            resident_bytes_max: config.resident_bytes_max,
+            segments,
+            batch: Batch::closed(position.end),
+            sequence: position.sequence,
+            end: position.end,
+            durable: position.end,
+            active,
+            unready: Vec::new(),
+            resident: VecDeque::new(),
+            resident_bytes: 0,
+            waiting: 0,
+            hint: 0,
+            evicted: 0,
+            retired: VecDeque::new(),
+            spares: position.spares,
+            next_file: position.next_file,
+        };
+        let (file, header) = wal.add_segment(active, storage)?;
+        let failed = |op, storage: &dyn Storage| {
+            let path = storage.path(file);
+            move |source| EngineError::Io { op, path, offset: Some(0), source }
+        };
+        storage.write(file, 0, &header).map_err(failed("write", storage))?;
+        storage.sync(file).map_err(failed("sync", storage))?;
+        Ok(wal)
+    }
+
+    /// Sequence number of the batch being filled.
+    #[inline]
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether a record with a payload of `len` bytes can be pushed right now.
+    #[inline]
+    pub(crate) fn fits(&self, len: usize) -> bool {
+        self.batch.fits(len)
+    }
+
+    /// Adds a record whose payload is `head` and the pieces of `message`, `len` bytes in all.
+    /// It must fit.
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        kind: RecordKind,
+        argument: u32,
+        head: &[u8],
+        message: &[&[u8]],
+        len: u32,
+    ) -> Lsn {
+        self.batch.push(kind, argument, head, message, len)
+    }
+
+    /// Starts a batch that a record with a payload of `len` bytes fits in.
+    ///
+    /// # Errors
+    /// There is no room for another segment.
+    #[cold]
+    pub(crate) fn make_room(
+        &mut self,
+        len: usize,
+        storage: &mut dyn Storage,
+    ) -> Result<(), EngineError> {
+        let size = (BATCH_HEADER_SIZE + record_size(len)).next_multiple_of(BLOCK_SIZE);
+        assert!(size <= self.batch_size_max, "the caller splits what is larger");
+        if !self.batch.is_empty() {
+            self.seal();
+        }
+        let mut start = self.end.max(self.segments.start(self.active));
+        if self.segments.end(self.active).0 < start.0 + size as u64 {
+            self.activate_next(storage)?;
+            self.active += 1;
+            start = self.segments.start(self.active);
+        }
+        if self.batch.chunk_room() < size {
+            let chunk = self.chunk();
+            let rest = self.batch.replace_chunk(chunk);
+            self.retired.push_back(rest);
+        }
+        let room = self.segments.end(self.active).0 - start.0;
+        let limit =
+            usize::try_from(room).map_or(self.batch_size_max, |room| room.min(self.batch_size_max));
+        self.batch.open(start, limit, self.salt(self.active));
+        Ok(())
+    }
+
+    /// Gives the segment behind the active one its file, if it has none.
+    ///
+    /// # Errors
+    /// There is no room for another segment.
+    pub(crate) fn activate_next(&mut self, storage: &mut dyn Storage) -> Result<(), EngineError> {
+        let number = self.active + 1;
+        if self.segments.get(number).is_some() {
+            return Ok(());
+        }
+        let (file, header) = self.add_segment(number, storage)?;
+        self.unready.push(number);
+        storage.submit(Operation {
+            token: Purpose::Header(number).token(),
+            file,
+            lane: Lane::Commit,
+            verb: Verb::WriteSync { offset: 0, data: vec![header.into()] },
+        });
+        Ok(())
+    }
+
+    /// Whether the active segment is so full that the next one should be made ready.
+    pub(crate) fn wants_next(&self) -> bool {
+        let end = self.segments.end(self.active).0;
+        let position = self.batch.lsn().0 + self.batch.len() as u64;
+        self.segments.get(self.active + 1).is_none()
+            && end.saturating_sub(position) < self.segment_size / 2
+    }
+
+    /// Takes note that a segment's header is durable.
+    pub(crate) fn on_header_durable(&mut self, number: u64) {
+        self.unready.retain(|unready| *unready != number);
+    }
+
+    /// Completes the batch being filled.
+    pub(crate) fn seal(&mut self) {
+        let sealed = self.batch.seal(Stamp {
+            sequence: self.sequence,
+            epoch: self.identity.epoch,
+            durable: self.durable,
+            previous: self.end,
+        });
+        self.sequence += 1;
+        self.end = sealed.end();
+        self.resident_bytes += sealed.bytes.len();
+        self.resident.push_back(sealed);
+        self.waiting += 1;
+    }
+
+    /// Whether the batch being filled has no record.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Bytes that were not submitted yet.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        let sealed = self.resident.range(self.resident.len() - self.waiting..);
+        sealed.map(|sealed| sealed.bytes.len()).sum::<usize>() + self.batch.len()
+    }
+
+    /// Whether a sealed batch waits to be submitted.
+    pub(crate) fn has_waiting(&self) -> bool {
+        0 < self.waiting
+    }
+
+    /// Bytes between the durable point and the end of what was appended.
+    pub(crate) fn staged_bytes(&self) -> usize {
+        let unsynced = self.resident.iter().rev().take_while(|s| self.durable < s.end());
+        unsynced.map(|sealed| sealed.bytes.len()).sum::<usize>() + self.batch.len()
+    }
+
+    /// Takes the oldest batches that wait, as far as one operation can write them. `None` if there
+    /// are none, or their segment's header is not durable yet.
+    pub(crate) fn take_commit(&mut self) -> Option<Commit> {
+        let start = self.resident.len() - self.waiting;
+        let first = self.resident.get(start)?;
+        let segment = self.segments.number(first.lsn);
+        if self.unready.contains(&segment) {
+            return None;
+        }
+        let segments = &self.segments;
+        let batches = self.resident.range(start..).take(COMMIT_BATCHES_MAX);
+        let batches = batches.take_while(|sealed| segments.number(sealed.lsn) == segment);
+        let (mut data, mut last) = (Vec::new(), first);
+        for sealed in batches {
+            data.push(sealed.bytes.clone());
+            last = sealed;
+        }
+        self.waiting -= data.len();
+        let file = segments.get(segment).expect("a segment with waiting batches is kept").file;
+        let offset = segments.offset(first.lsn);
+        Some(Commit { file, offset, data, last: last.sequence, end: last.end() })
+    }
+
+    /// Takes note that everything below `end` is durable, and drops what need not stay in memory.
+    pub(crate) fn on_durable(&mut self, end: Lsn) {
+        self.durable = end;
+        while self.resident_bytes_max < self.resident_bytes
+            && self.resident.front().is_some_and(|sealed| sealed.end() <= end)
+        {
+            let sealed = self.resident.pop_front().expect("there is a front");
+            self.resident_bytes -= sealed.bytes.len();
+            self.evicted += 1;
+        }
+    }
+
+    /// Finds the record at `lsn` in memory.
+    #[inline]
+    pub(crate) fn locate(&mut self, lsn: Lsn) -> Option<Place> {
+        if self.batch.lsn() <= lsn && !self.batch.is_empty() {
+            return Some(Place::Filling);
+        }
+        let hinted = self.resident.get(self.hint.wrapping_sub(self.evicted));
+        if !hinted.is_some_and(|sealed| sealed.lsn <= lsn && lsn < sealed.end()) {
+            let behind = self.resident.partition_point(|sealed| sealed.lsn <= lsn);
+            self.hint = self.evicted + behind.checked_sub(1)?;
+        }
+        let index = self.hint - self.evicted;
+        (lsn < self.resident[index].end()).then_some(Place::Resident(index))
+    }
+
+    /// The record at `lsn` and whatever is behind it in its batch.
+    #[inline]
+    pub(crate) fn read(&self, place: Place, lsn: Lsn) -> &[u8] {
+        match place {
+            Place::Filling => self.batch.read(lsn),
+            Place::Resident(index) => {
+                let sealed = &self.resident[index];
+                let offset = usize::try_from(lsn.0 - sealed.lsn.0).expect("inside the batch");
+                &sealed.bytes[offset..]
+            }
+        }
+    }
+
+    /// Where in the log what is at `lsn` may be loaded from disk: everything up to the result was
+    /// written completely and is not written again.
+    pub(crate) fn readable_end(&self, lsn: Lsn) -> Lsn {
+        let segment = self.segments.number(lsn);
+        if segment == self.segments.number(self.durable) {
+            self.durable
+        } else {
+            self.segments.end(segment)
+        }
+    }
+
+    /// The salt that starts the checksums of a segment's records.
+    pub(crate) fn salt(&self, segment: u64) -> u32 {
+        salt_low(self.segments.get(segment).expect("the segment is in use").salt)
+    }
+
+    /// Gives segment `number` a file and makes its header.
+    fn add_segment(
+        &mut self,
+        number: u64,
+        storage: &mut dyn Storage,
+    ) -> Result<(FileId, Vec<u8>), EngineError> {
+        let file = match self.spares.pop() {
+            Some(file) => file,
+            None => self.make_file(storage)?,
+        };
+        let salt = storage.random();
+        self.segments.insert(number, Segment::new(file, salt));
+        let header = SegmentHeader {
+            store: self.identity.store,
+            segment: number,
+            size: self.segment_size,
+            salt,
+            epoch: self.identity.epoch,
+        };
+        Ok((file, header.encode().to_vec()))
+    }
+
+    fn make_file(&mut self, storage: &mut dyn Storage) -> Result<FileId, EngineError> {
+        let name = segment_name(self.next_file);
+        let failed = |op| {
+            let path = name.clone().into();
+            move |source: io::Error| {
+                let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+                if full.contains(&source.kind()) {
+                    return EngineError::Full;
+                }
+                EngineError::Io { op, path, offset: None, source }
+            }
+        };
+        let file = storage.create(&name, self.segment_size).map_err(failed("create"))?;
+        self.next_file += 1;
+        storage.sync_directory().map_err(failed("sync the directory of"))?;
+        Ok(file)
+    }
+
+    /// An empty chunk, as large as any batch.
+    fn chunk(&mut self) -> BytesMut {
+        let size = self.batch_size_max;
+        if let Some(index) = self.retired.iter_mut().position(|chunk| chunk.try_reclaim(size)) {
+            return self.retired.remove(index).expect("found above");
+        }
+        if RETIRED_CHUNKS_MAX < self.retired.len() {
+            self.retired.pop_front();
+        }
+        BytesMut::with_capacity(size)
+    }
+}
+
+/// Name of the file with this number. Which segment a file holds is said by its header.
+pub(crate) fn segment_name(file: u64) -> String {
+    format!("{file:08x}{SEGMENT_SUFFIX}")
+}
+
+/// The number in a segment file's name.
+pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SEGMENT_SUFFIX)?;
+    (digits.len() == 8).then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+/// The half of a segment's salt that is in batches and checksums.
+pub(crate) fn salt_low(salt: u64) -> u32 {
+    u32::try_from(salt & u64::from(u32::MAX)).expect("masked to 32 bits")
+}
+
+const SEGMENT_SUFFIX: &str = ".seg";
+/// Chunks remembered for reuse; one whose batches are held longer is freed with them.
+const RETIRED_CHUNKS_MAX: usize = 8;
