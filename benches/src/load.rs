@@ -84,6 +84,8 @@ pub struct Plan {
     pub prefix: String,
     /// Then follows this, so that no load meets what an earlier one left on its way.
     pub token: u16,
+    /// Publish to this existing queue instead of queues of the load's own; nobody consumes.
+    pub into_queue: Option<String>,
     /// Threads for publishers.
     pub producer_threads: usize,
     /// Threads for consumers.
@@ -116,6 +118,7 @@ impl Plan {
             queue_arguments: Vec::new(),
             prefix: "b".into(),
             token: random_token(),
+            into_queue: None,
             producer_threads: 1,
             consumer_threads: 1,
             latency: false,
@@ -148,6 +151,9 @@ impl Plan {
         if QUEUES_MAX < self.queues {
             return refuse("at most 100000 queues");
         }
+        if self.into_queue.is_some() && (self.fanout || 0 < self.consumers) {
+            return refuse("a load into an existing queue has neither fan-out nor consumers");
+        }
         if self.producer_threads == 0 || self.consumer_threads == 0 {
             return refuse("at least one thread each is needed");
         }
@@ -172,8 +178,17 @@ impl Plan {
         if self.fanout {
             return vec![(self.exchange(), String::new())];
         }
+        if let Some(queue) = &self.into_queue {
+            return vec![(String::new(), queue.clone())];
+        }
         let queues = dealt(producer, self.producers, self.queues);
         queues.map(|queue| (String::new(), self.queue(queue))).collect()
+    }
+
+    /// The queues that are declared before and deleted after.
+    fn own_queues(&self) -> impl Iterator<Item = String> {
+        let count = if self.into_queue.is_some() { 0 } else { self.queues };
+        (0..count).map(|index| self.queue(index))
     }
 
     /// Messages that producer `index` sends in all.
@@ -290,8 +305,7 @@ fn set_up(plan: &Plan, control: &mut Client) -> Result<(), BenchError> {
     if plan.fanout {
         control.declare_fanout(&plan.exchange())?;
     }
-    for index in 0..plan.queues {
-        let queue = plan.queue(index);
+    for queue in plan.own_queues() {
         control.declare_queue(&queue, plan.durable, &plan.queue_arguments)?;
         if plan.fanout {
             control.bind(&queue, &plan.exchange())?;
@@ -301,8 +315,8 @@ fn set_up(plan: &Plan, control: &mut Client) -> Result<(), BenchError> {
 }
 
 fn take_down(plan: &Plan, control: &mut Client) -> Result<(), BenchError> {
-    for index in 0..plan.queues {
-        control.delete_queue(&plan.queue(index))?;
+    for queue in plan.own_queues() {
+        control.delete_queue(&queue)?;
     }
     if plan.fanout {
         control.delete_exchange(&plan.exchange())?;

@@ -4,12 +4,14 @@
 //! that gets slower or busier does so for all. What counts are ratios within one session.
 
 pub mod contender;
+pub mod growth;
 pub mod table;
 pub mod workload;
 
 use std::path::PathBuf;
 
 use self::contender::{Contender, Rival};
+use self::growth::{BURDENS, GrowthRow};
 use self::table::Table;
 use self::workload::{Ceiling, Figures, WORKLOADS, Workload};
 use crate::bare::round_trip;
@@ -120,6 +122,19 @@ impl Suite {
         Ok(table)
     }
 
+    /// Measures how cost grows, on the first rival or else on a Leveret started here.
+    ///
+    /// # Errors
+    /// The broker cannot be started, refuses a burden or fails under it.
+    pub fn run_growth(&self, progress: impl FnMut(&str)) -> Result<Vec<GrowthRow>, BenchError> {
+        let contender = match self.rivals.first() {
+            Some(rival) => Contender::rival(rival),
+            None => self.start_leveret()?,
+        };
+        let limit = Limit::Time { run_ns: self.run_ns, warmup_ns: self.warmup_ns };
+        growth::measure(&contender, BURDENS, limit, progress)
+    }
+
     /// The rows to run.
     fn selected(&self) -> Result<Vec<&'static Workload>, BenchError> {
         let known = |name: &String| WORKLOADS.iter().any(|workload| workload.name == name);
@@ -133,11 +148,14 @@ impl Suite {
     }
 
     fn contenders(&self) -> Result<Vec<Contender>, BenchError> {
-        let program = self.leveret.as_deref();
-        let leveret = Contender::start_leveret(program, &self.leveret_options, &self.directory)?;
-        let mut contenders = vec![Contender::start_floor()?, leveret];
+        let mut contenders = vec![Contender::start_floor()?, self.start_leveret()?];
         contenders.extend(self.rivals.iter().map(Contender::rival));
         Ok(contenders)
+    }
+
+    fn start_leveret(&self) -> Result<Contender, BenchError> {
+        let program = self.leveret.as_deref();
+        Contender::start_leveret(program, &self.leveret_options, &self.directory)
     }
 
     fn run_cell(&self, workload: &Workload, contender: &mut Contender, cell: &mut Cell) {

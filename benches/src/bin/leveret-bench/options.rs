@@ -10,6 +10,8 @@ use leveret_benches::error::BenchError;
 use leveret_benches::load::{AckMode, Limit, Plan, run as run_load};
 use leveret_benches::suite::Suite;
 use leveret_benches::suite::contender::Rival;
+use leveret_benches::suite::growth;
+use serde_json::Value;
 
 /// Load generator for any AMQP 0-9-1 broker
 #[derive(Debug, Parser)]
@@ -25,6 +27,8 @@ enum Command {
     Run(Box<RunOptions>),
     /// Runs the table of loads on a Leveret and a floor started here, and on brokers that run
     Suite(SuiteOptions),
+    /// Measures how the cost of a message grows with queues, connections and backlogs
+    Growth(BrokerOptions),
     /// Measures what durability costs at least on this disk
     #[command(subcommand)]
     Bare(BareCommand),
@@ -118,7 +122,21 @@ struct RunOptions {
 
 #[derive(Debug, Args)]
 struct SuiteOptions {
-    /// A broker that runs, as NAME=HOST:PORT or, to see its CPU time and memory, NAME=HOST:PORT,PID
+    #[command(flatten)]
+    broker: BrokerOptions,
+    /// How often everything is run; the table shows medians
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only this row; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+}
+
+/// What the suite and the growth table have in common.
+#[derive(Debug, Args)]
+struct BrokerOptions {
+    /// A broker that runs, as NAME=HOST:PORT or, to see its CPU time and memory, NAME=HOST:PORT,PID.
+    /// The suite takes several; the growth table takes one instead of Leveret
     #[arg(long, value_name = "NAME=ADDR[,PID]", value_parser = Rival::parse)]
     against: Vec<Rival>,
     /// The leveret to start; the one beside this program if none is named
@@ -136,12 +154,6 @@ struct SuiteOptions {
     /// Seconds before the measured ones
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     warmup: f64,
-    /// How often everything is run; the table shows medians
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Only this row; may be given several times
-    #[arg(long, value_name = "NAME")]
-    only: Vec<String>,
     /// Write all results there as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -246,6 +258,7 @@ pub(crate) fn run() -> Result<(), BenchError> {
             }
         }
         Command::Suite(options) => run_suite(options)?,
+        Command::Growth(options) => run_growth(options)?,
         Command::Bare(BareCommand::RoundTrip(options)) => {
             let outcome = round_trip(&options.directory, nanoseconds(options.duration)?)?;
             print_bare(&outcome, options.json);
@@ -258,24 +271,41 @@ pub(crate) fn run() -> Result<(), BenchError> {
     Ok(())
 }
 
+impl BrokerOptions {
+    fn into_suite(self, rounds: usize, only: Vec<String>) -> Result<Suite, BenchError> {
+        Ok(Suite {
+            rivals: self.against,
+            leveret: self.leveret,
+            leveret_options: self.leveret_option,
+            directory: self.directory,
+            run_ns: nanoseconds(self.duration)?,
+            warmup_ns: nanoseconds(self.warmup)?,
+            rounds,
+            only,
+        })
+    }
+}
+
 fn run_suite(options: SuiteOptions) -> Result<(), BenchError> {
-    let suite = Suite {
-        rivals: options.against,
-        leveret: options.leveret,
-        leveret_options: options.leveret_option,
-        directory: options.directory,
-        run_ns: nanoseconds(options.duration)?,
-        warmup_ns: nanoseconds(options.warmup)?,
-        rounds: options.rounds,
-        only: options.only,
-    };
+    let json = options.broker.json.clone();
+    let suite = options.broker.into_suite(options.rounds, options.only)?;
     let table = suite.run(|line| eprintln!("{line}"))?;
     println!("{}", table.to_markdown());
-    if let Some(path) = options.json {
-        let written = std::fs::write(&path, format!("{:#}\n", table.to_json()));
-        written.map_err(|source| BenchError::io(format!("write {}", path.display()), source))?;
-    }
-    Ok(())
+    write_json(json, &table.to_json())
+}
+
+fn run_growth(options: BrokerOptions) -> Result<(), BenchError> {
+    let json = options.json.clone();
+    let rows = options.into_suite(1, Vec::new())?.run_growth(|line| eprintln!("{line}"))?;
+    println!("{}", growth::to_markdown(&rows));
+    write_json(json, &growth::to_json(&rows))
+}
+
+/// Writes results where the option says, if it does.
+fn write_json(path: Option<PathBuf>, value: &Value) -> Result<(), BenchError> {
+    let Some(path) = path else { return Ok(()) };
+    let written = std::fs::write(&path, format!("{value:#}\n"));
+    written.map_err(|source| BenchError::io(format!("write {}", path.display()), source))
 }
 
 fn print_bare(outcome: &BareOutcome, json: bool) {
