@@ -1,0 +1,9 @@
+//! Programs written for RabbitMQ, with their own client libraries, against this broker.
+
+mod amqp_tools;
+mod lapin_programs;
+mod node_programs;
+#[path = "../support/mod.rs"]
+mod support;
+mod tutorials;
+mod users_notes;
