@@ -44,17 +44,23 @@ impl Broker {
     /// # Panics
     /// When it does not say within a minute that it is ready; with what it did say.
     pub(crate) fn start_with(arguments: &[&str]) -> Broker {
+        let started = Broker::try_start_with(arguments);
+        started.unwrap_or_else(|output| panic!("the broker did not start: {output}"))
+    }
+
+    /// A broker with these further arguments. `Err`: what it said instead of being ready.
+    pub(crate) fn try_start_with(arguments: &[&str]) -> Result<Broker, String> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let mut complaint = String::new();
         for _ in 0..START_ATTEMPTS {
             let ports = free_ports();
             match spawn(folder.path(), ports, &arguments) {
-                Ok(child) => return Broker { child, folder, ports, arguments },
+                Ok(child) => return Ok(Broker { child, folder, ports, arguments }),
                 Err(output) => complaint = output,
             }
         }
-        panic!("the broker did not start: {complaint}");
+        Err(complaint)
     }
 
     /// The folder the broker was started in; its data is in `leveret-data` there.
