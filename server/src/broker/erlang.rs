@@ -8,21 +8,21 @@ use std::fmt::Write as _;
 const TEXT_LEN_MAX: usize = 1024;
 
 /// `value` as `~p` prints it, cut after a while.
-pub fn term(value: &Value) -> String {
+pub(super) fn term(value: &Value) -> String {
     let mut out = String::new();
     push(&mut out, value);
     cut(out)
 }
 
 /// A property list of names and values: `[{<<"a">>,1},{<<"b">>,true}]`.
-pub fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a Value)>) -> String {
+pub(super) fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a Value)>) -> String {
     let mut out = String::new();
     push_pairs(&mut out, pairs.into_iter());
     cut(out)
 }
 
 /// A binary: `<<"text">>`, or its bytes when they do not print.
-pub fn binary(text: &str) -> String {
+pub(super) fn binary(text: &str) -> String {
     let mut out = String::new();
     push_binary(&mut out, text);
     cut(out)

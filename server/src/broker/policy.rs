@@ -11,6 +11,7 @@ pub mod keys;
 use super::erlang;
 use super::pattern::{Pattern, PatternError};
 use super::record::{self, RecordError};
+use super::user::check_name;
 use leveret_protocol::field::{FieldTable, FieldTableBuilder, FieldValue, OwnedTable};
 use serde_json::{Map, Value};
 use std::cmp::Reverse;
@@ -144,6 +145,9 @@ impl Policy {
     pub fn new(kind: PolicyKind, parts: &PolicyParts<'_>) -> Result<Policy, ValidationError> {
         let mut faults = Vec::new();
         let mut keep = |fault: String| faults.push(fault);
+        if let Err(error) = check_name(parts.name) {
+            keep(error.to_string());
+        }
         let priority = match parts.priority {
             None => Some(0),
             Some(value) => value.as_i64().or_else(|| {
@@ -156,7 +160,9 @@ impl Policy {
         let apply_to = apply_to(parts.apply_to).map_err(&mut keep).ok();
         let definition = keys::check(kind, parts.definition).map_err(&mut keep).ok();
         match (priority, pattern, apply_to, definition) {
-            (Some(priority), Some(pattern), Some(apply_to), Some(definition)) => {
+            (Some(priority), Some(pattern), Some(apply_to), Some(definition))
+                if faults.is_empty() =>
+            {
                 Ok(Policy { name: parts.name.into(), pattern, apply_to, priority, definition })
             }
             _ => Err(ValidationError { faults }),
@@ -442,8 +448,9 @@ mod tests {
             let error = parse(PolicyKind::User, &value).expect_err("wrong");
             assert_eq!(error.to_string(), format!("Validation failed\n\n{fault}\n"), "{value}");
         }
-        let all = json!({"pattern": "(", "definition": {}, "apply-to": 1, "priority": 1.5});
-        assert_eq!(parse(PolicyKind::User, &all).expect_err("wrong").faults.len(), 4);
+        let all = json!({"name": "", "pattern": "(", "definition": {}, "apply-to": 1,
+            "priority": 1.5});
+        assert_eq!(parse(PolicyKind::User, &all).expect_err("wrong").faults.len(), 5);
     }
 
     #[test]

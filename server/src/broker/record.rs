@@ -25,7 +25,10 @@ impl std::error::Error for RecordError {}
 ///
 /// # Errors
 /// It is not, or is no UTF-8.
-pub fn text<'a>(record: FieldTable<'a>, field: &'static str) -> Result<&'a str, RecordError> {
+pub(super) fn text<'a>(
+    record: FieldTable<'a>,
+    field: &'static str,
+) -> Result<&'a str, RecordError> {
     record.get(field).and_then(FieldValue::as_str).ok_or(RecordError { field })
 }
 
@@ -33,7 +36,10 @@ pub fn text<'a>(record: FieldTable<'a>, field: &'static str) -> Result<&'a str, 
 ///
 /// # Errors
 /// They are not.
-pub fn bytes<'a>(record: FieldTable<'a>, field: &'static str) -> Result<&'a [u8], RecordError> {
+pub(super) fn bytes<'a>(
+    record: FieldTable<'a>,
+    field: &'static str,
+) -> Result<&'a [u8], RecordError> {
     match record.get(field) {
         Some(FieldValue::Bytes(bytes)) => Ok(bytes),
         _ => Err(RecordError { field }),
@@ -44,7 +50,7 @@ pub fn bytes<'a>(record: FieldTable<'a>, field: &'static str) -> Result<&'a [u8]
 ///
 /// # Errors
 /// It is not.
-pub fn integer(record: FieldTable<'_>, field: &'static str) -> Result<i64, RecordError> {
+pub(super) fn integer(record: FieldTable<'_>, field: &'static str) -> Result<i64, RecordError> {
     record.get(field).and_then(FieldValue::as_i64).ok_or(RecordError { field })
 }
 
@@ -52,7 +58,7 @@ pub fn integer(record: FieldTable<'_>, field: &'static str) -> Result<i64, Recor
 ///
 /// # Errors
 /// It is there and no integer.
-pub fn optional_integer(
+pub(super) fn optional_integer(
     record: FieldTable<'_>,
     field: &'static str,
 ) -> Result<Option<i64>, RecordError> {
@@ -66,7 +72,10 @@ pub fn optional_integer(
 ///
 /// # Errors
 /// It is not there, or not JSON.
-pub fn json(record: FieldTable<'_>, field: &'static str) -> Result<serde_json::Value, RecordError> {
+pub(super) fn json(
+    record: FieldTable<'_>,
+    field: &'static str,
+) -> Result<serde_json::Value, RecordError> {
     serde_json::from_str(text(record, field)?).map_err(|_| RecordError { field })
 }
 

@@ -6,7 +6,14 @@
 
 use super::{PolicyKind, Target};
 use crate::broker::erlang;
+use crate::broker::pattern::PATTERN_LEN_MAX;
 use serde_json::{Map, Value};
+
+/// Longest definition, in bytes of its JSON: a record must hold it beside the pattern.
+pub const DEFINITION_LEN_MAX: usize = 256 << 10;
+const _: () = assert!(
+    DEFINITION_LEN_MAX + 2 * PATTERN_LEN_MAX < leveret_protocol::constants::FIELD_TABLE_SIZE_MAX
+);
 
 /// What a value must be; the words that an error text uses for it.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +130,10 @@ pub(super) fn check(kind: PolicyKind, definition: &Value) -> Result<Map<String, 
         }
     }
     if unknown.is_empty() {
+        let len = Value::Object(definition.clone()).to_string().len();
+        if DEFINITION_LEN_MAX < len {
+            return Err(format!("the definition is longer than {DEFINITION_LEN_MAX} bytes"));
+        }
         return Ok(definition);
     }
     Err(format!("{} are not recognised policy settings", erlang::pairs(unknown)))
@@ -241,6 +252,8 @@ mod tests {
             Err("definition must be a dictionary: 7".into())
         );
         assert_eq!(outcome(PolicyKind::User, json!([])), Err("no policy provided".into()));
+        let long = json!({"ha-params": "x".repeat(DEFINITION_LEN_MAX)});
+        assert!(outcome(PolicyKind::User, long).is_err());
     }
 
     #[test]
