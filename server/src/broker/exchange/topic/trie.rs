@@ -31,6 +31,10 @@ enum Edge {
 struct Node {
     /// The last word position at which a key was here.
     mark: u64,
+    /// The key that `spent` is about.
+    spent_for: u64,
+    /// How many children have nothing new for that key.
+    spent: u32,
     parent: u32,
     edge: Edge,
     star: u32,
@@ -76,11 +80,22 @@ impl Default for Trie {
 impl Node {
     fn new(parent: u32, edge: Edge) -> Node {
         let list = List::default();
-        Node { mark: 0, parent, edge, star: NONE, hash: NONE, words: 0, list }
+        let (mark, spent_for, spent) = (0, 0, 0);
+        Node { mark, spent_for, spent, parent, edge, star: NONE, hash: NONE, words: 0, list }
     }
 
-    fn is_leaf(&self) -> bool {
-        self.star == NONE && self.hash == NONE && self.words == 0
+    fn child_count(&self) -> u32 {
+        self.words + u32::from(self.star != NONE) + u32::from(self.hash != NONE)
+    }
+
+    /// Whether a key gets nothing from being here but what it gets from the children.
+    fn leads_on_only(&self) -> bool {
+        match self.edge {
+            Edge::Word(_) | Edge::Star => self.list.is_empty(),
+            // Its own bindings are found when it is reached, and it is reached once.
+            Edge::Hash => true,
+            Edge::Root => false,
+        }
     }
 }
 
@@ -99,7 +114,8 @@ impl Trie {
 
     /// Removes a node, and those that lead to it alone, if no pattern ends or goes on there.
     pub(super) fn prune(&mut self, mut node: u32) {
-        while node != ROOT && self.node(node).is_leaf() && self.node(node).list.is_empty() {
+        while node != ROOT && self.node(node).child_count() == 0 && self.node(node).list.is_empty()
+        {
             let Node { parent, edge, .. } = self.nodes.remove(node as usize);
             match edge {
                 Edge::Word(word) => {
@@ -150,6 +166,32 @@ impl Trie {
     /// Notes that a key is at a node. Returns when one was there before.
     pub(super) fn mark(&mut self, node: u32, position: u64) -> u64 {
         std::mem::replace(&mut self.node_mut(node).mark, position)
+    }
+
+    /// Notes that a `#` has been reached by `key`: reaching it again is nothing new, nor is any
+    /// node that leads to nothing else.
+    pub(super) fn spend(&mut self, hash: u32, key: u64) {
+        let mut child = hash;
+        loop {
+            let parent = self.node(child).parent;
+            let node = self.node_mut(parent);
+            if node.spent_for != key {
+                node.spent_for = key;
+                node.spent = 0;
+            }
+            node.spent += 1;
+            // A `#` has been told of already, when it was reached.
+            if !self.is_spent(parent, key) || self.node(parent).edge == Edge::Hash {
+                return;
+            }
+            child = parent;
+        }
+    }
+
+    /// Whether there is nothing new behind a node for `key`, wherever in its words it is.
+    pub(super) fn is_spent(&self, node: u32, key: u64) -> bool {
+        let node = self.node(node);
+        node.spent_for == key && node.spent == node.child_count() && node.leads_on_only()
     }
 
     /// The bindings whose pattern ends at a node.
