@@ -661,9 +661,9 @@ mod tests {
         let plan = Plan::parse(text.into(), ParseOptions::default()).expect("legal");
         let names: Vec<_> = plan
             .steps()
-            .map(|step| match step {
-                Step::Vhost(vhost) => vhost.name,
-                other => panic!("{other:?}"),
+            .map(|step| {
+                let Step::Vhost(vhost) = step else { panic!("{step:?}") };
+                vhost.name
             })
             .collect();
         assert_eq!(names, [Box::from("b"), Box::from("b")]);
