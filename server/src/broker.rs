@@ -50,6 +50,9 @@ mod people;
 mod record;
 mod slot_index;
 
+#[cfg(test)]
+mod tests;
+
 use auth::{AuthSettings, Authenticator};
 use channel::Channel;
 use channel::unacked::Unacked;
