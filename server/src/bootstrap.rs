@@ -25,6 +25,7 @@ use leveret_protocol::session::SessionSettings;
 
 use crate::broker::auth::AuthSettings;
 use crate::broker::effect::Effects;
+use crate::broker::limits::UserLimits;
 use crate::broker::permission::Permission;
 use crate::broker::user::password::{HashingAlgorithm, PasswordHash, SALT_LEN};
 use crate::broker::user::{Tags, User};
@@ -209,13 +210,12 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
 /// Says that everybody may come now, in the lines that scripts wait for, whatever is logged.
 fn announce(addresses: &[SocketAddr]) {
     let mut out = io::stdout().lock();
-    let mut text = String::new();
     for address in addresses {
-        text += &format!("started TCP listener on {address}\n");
+        // Nobody may be there to read it.
+        let _ = writeln!(out, "started TCP listener on {address}");
     }
-    text += "Server startup complete; 0 plugins started.\n";
-    // Nobody may be there to read it.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = writeln!(out, "Server startup complete; 0 plugins started.");
+    let _ = out.flush();
 }
 
 /// Files and sockets are what connections are made of: takes as many as the system allows.
@@ -314,7 +314,7 @@ fn seed(
         password: PasswordHash::new(HashingAlgorithm::default(), salt, &seed.password),
         tags: Tags::new(seed.tags().iter().map(String::as_str))
             .map_err(failed("default_user_tags"))?,
-        limits: Default::default(),
+        limits: UserLimits::default(),
     };
     let permission = Permission::new(&seed.configure, &seed.write, &seed.read)
         .map_err(failed("default_permissions"))?;

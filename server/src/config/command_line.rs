@@ -1,9 +1,11 @@
 //! The arguments of `leveret`, and what the name it was called by changes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+
+use crate::ctl::Tool;
 
 /// A RabbitMQ-compatible AMQP 0-9-1 broker.
 #[derive(Clone, Debug, Default, Parser)]
@@ -72,32 +74,20 @@ pub enum Persona {
     Leveret,
     /// `rabbitmq-server`: the broker with RabbitMQ's defaults.
     RabbitmqServer,
-    /// `rabbitmqctl`, `rabbitmq-diagnostics` and so on, by that name.
-    Tool(&'static str),
+    /// One of RabbitMQ's tools, or `leveretctl`.
+    Tool(Tool),
 }
 
 impl Persona {
-    /// The names of RabbitMQ's tools that the command line answers to.
-    pub const TOOLS: &'static [&'static str] = &[
-        "rabbitmqctl",
-        "rabbitmq-diagnostics",
-        "rabbitmq-plugins",
-        "rabbitmq-queues",
-        "rabbitmq-streams",
-        "rabbitmq-upgrade",
-        "leveretctl",
-    ];
+    /// `rabbitmq-server`, as a name to be called by.
+    pub const SERVER: &'static str = "rabbitmq-server";
 
-    /// Who is called by `argv0`, which may be a path.
-    pub fn of(argv0: &Path) -> Persona {
-        let name = argv0.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name == "rabbitmq-server" {
+    /// Who is called by `program`, which may be a path.
+    pub fn of(program: &OsStr) -> Persona {
+        if Path::new(program).file_name() == Some(OsStr::new(Persona::SERVER)) {
             return Persona::RabbitmqServer;
         }
-        match Persona::TOOLS.iter().find(|tool| **tool == name) {
-            Some(tool) => Persona::Tool(tool),
-            None => Persona::Leveret,
-        }
+        Tool::of_program(program).map_or(Persona::Leveret, Persona::Tool)
     }
 }
 
@@ -143,8 +133,9 @@ mod tests {
 
     #[test]
     fn the_name_decides() {
-        assert_eq!(Persona::of(Path::new("/usr/sbin/rabbitmqctl")), Persona::Tool("rabbitmqctl"));
-        assert_eq!(Persona::of(Path::new("rabbitmq-server")), Persona::RabbitmqServer);
-        assert_eq!(Persona::of(Path::new("./leveret")), Persona::Leveret);
+        let of = |program: &str| Persona::of(OsStr::new(program));
+        assert_eq!(of("/usr/sbin/rabbitmqctl"), Persona::Tool(Tool::Rabbitmqctl));
+        assert_eq!(of("bin/rabbitmq-server"), Persona::RabbitmqServer);
+        assert_eq!(of("./leveret"), Persona::Leveret);
     }
 }

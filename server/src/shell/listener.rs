@@ -44,19 +44,16 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ListenError { address, source } = self;
         write!(f, "cannot listen on {address}: ")?;
-        match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                write!(f, "port {} is taken; ", address.port())?;
-                match address.port() {
-                    5672 | 15672 => f.write_str("is RabbitMQ already running?"),
-                    _ => f.write_str("is RabbitMQ already running, or another Leveret?"),
-                }
-            }
-            io::ErrorKind::PermissionDenied => {
-                write!(f, "this user may not take port {}", address.port())
-            }
-            io::ErrorKind::AddrNotAvailable => f.write_str("this machine has no such address"),
-            _ => source.fmt(f),
+        let port = address.port();
+        let kind = source.kind();
+        if kind == io::ErrorKind::AddrInUse {
+            write!(f, "port {port} is taken; is RabbitMQ already running? (or another Leveret)")
+        } else if kind == io::ErrorKind::PermissionDenied {
+            write!(f, "this user may not take port {port}")
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            f.write_str("this machine has no such address")
+        } else {
+            source.fmt(f)
         }
     }
 }

@@ -147,7 +147,7 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: PathBuf, rotation_size: u64, rotation_count: u32) -> io::Result<LogFile> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path:?}: {error}"));
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(named)?;
         }

@@ -86,6 +86,7 @@ impl Alarm {
     }
 
     /// When the poll's timeout must end its sleep for this alarm.
+    #[expect(clippy::unused_self, reason = "elsewhere the poll's timeout is the alarm")]
     pub(super) fn poll_deadline_ns(&self) -> Option<u64> {
         None
     }

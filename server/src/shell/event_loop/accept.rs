@@ -78,20 +78,19 @@ impl EventLoop {
             let listener = &mut self.listeners[index];
             match listener.socket.accept() {
                 Ok((stream, peer)) => self.open(stream, peer, now_ms),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => {
-                        listener.pending = false;
-                        return;
-                    }
-                    // One that left before it was let in says nothing about the others.
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => {
-                        tracing::warn!(target: CONNECTION, %error, "cannot accept a connection");
-                        listener.pending = false;
-                        self.accept_again_ms = Some(now_ms + ACCEPT_AGAIN_MS);
-                        return;
-                    }
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    listener.pending = false;
+                    return;
+                }
+                // One that left before it was let in says nothing about the others.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(target: CONNECTION, %error, "cannot accept a connection");
+                    listener.pending = false;
+                    self.accept_again_ms = Some(now_ms + ACCEPT_AGAIN_MS);
+                    return;
+                }
             }
         }
     }

@@ -266,13 +266,15 @@ impl Core {
             let Some(event) = connection.session.poll(&mut rest, self.now.ms, out) else {
                 return (input.len() - rest.len(), Fed::NeedsMore);
             };
-            match self.handle(id, &mut connection.link, event) {
-                Follow::Next => {}
-                Follow::Finish => return (input.len() - rest.len(), Fed::Ended),
-                follow => self.follow(id, connection, follow),
-            }
-            if connection.link.verdict.is_some() {
-                return (input.len() - rest.len(), Fed::MustWait);
+            let follow = self.handle(id, &mut connection.link, event);
+            if !matches!(follow, Follow::Next) {
+                if matches!(follow, Follow::Finish) {
+                    return (input.len() - rest.len(), Fed::Ended);
+                }
+                self.follow(id, connection, follow);
+                if connection.link.verdict.is_some() {
+                    return (input.len() - rest.len(), Fed::MustWait);
+                }
             }
             if !self.effects.requests.is_empty() {
                 return (input.len() - rest.len(), Fed::Requests);
