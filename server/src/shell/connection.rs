@@ -39,6 +39,8 @@ pub(super) struct Link {
     pub(super) opened: bool,
     /// It has published something: the log's backlog holds it back.
     pub(super) publishes: bool,
+    /// It is on the list of those that wait for the log.
+    pub(super) held: bool,
     /// Its input waits, and its heartbeat knows.
     pub(super) waiting: bool,
     /// How far it is.
@@ -89,6 +91,7 @@ impl Link {
             unflushed: false,
             opened: false,
             publishes: false,
+            held: false,
             waiting: false,
             phase: Phase::Open,
             user: String::new(),

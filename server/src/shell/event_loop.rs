@@ -161,6 +161,8 @@ pub struct EventLoop {
     held_replies: VecDeque<(BatchId, Responder, ControlReply)>,
     /// The log's event came.
     disk_finished: bool,
+    /// A signal came.
+    signalled: bool,
     /// The broker could not use the log.
     poisoned: Option<String>,
     stopping: Option<Stopping>,
@@ -223,6 +225,7 @@ impl EventLoop {
             drained: false,
             held_replies: VecDeque::new(),
             disk_finished: false,
+            signalled: false,
             poisoned: None,
             stopping: None,
             accept_again_ms: None,
@@ -240,6 +243,9 @@ impl EventLoop {
             self.sleep(&mut events)?;
             let now_ns = self.core.tick();
             self.take_completions()?;
+            if std::mem::take(&mut self.signalled) {
+                self.begin_stopping()?;
+            }
             self.answer_control();
             self.release_held();
             self.read_ready(now_ns);
@@ -269,7 +275,7 @@ impl EventLoop {
                 WAKER => {}
                 ENGINE => self.disk_finished = true,
                 ALARM => self.alarm.went_off(),
-                SIGNALS => self.on_signal(),
+                SIGNALS => self.signalled = true,
                 Token(index) if index < FIRST_CONNECTION => {
                     self.note_pending_accept(index - FIRST_LISTENER);
                 }
@@ -349,6 +355,9 @@ impl EventLoop {
     fn release_held(&mut self) {
         if !self.held.is_empty() && !self.core.log_is_behind() {
             for id in std::mem::take(&mut self.held) {
+                if let Some(connection) = self.connections.get_mut(id.index()) {
+                    connection.link.held = false;
+                }
                 self.make_ready(id);
             }
         }

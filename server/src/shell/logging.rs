@@ -217,11 +217,8 @@ mod tests {
 
     #[test]
     fn the_stricter_of_sink_and_category_decides() {
-        let log = LogConfig {
-            level: LogLevel::Info,
-            connection_level: Some(LogLevel::Error),
-            ..LogConfig::default()
-        };
+        let mut log = LogConfig::default();
+        log.connection_level = Some(LogLevel::Error);
         let passes = |sink: LogSink, target: &str, level: tracing::Level| {
             targets(&log, &sink).would_enable(target, &level)
         };

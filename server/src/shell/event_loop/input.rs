@@ -89,13 +89,15 @@ impl EventLoop {
             Phase::Flushing { .. } => return 0,
             Phase::Draining { .. } => return self.drain(id),
         }
-        if self.core.effects.is_paused(id) || (link.publishes && self.core.log_is_behind()) {
+        let hold = link.publishes && self.core.log_is_behind();
+        if hold && !link.held {
+            link.held = true;
+            self.held.push(id);
+        }
+        if hold || self.core.effects.is_paused(id) {
             // Its silence is our doing.
             link.waiting = true;
             session.pause_reading();
-            if !self.core.effects.is_paused(id) {
-                self.held.push(id);
-            }
             return 0;
         }
         if link.verdict.is_some() || self.core.must_wait(id) {
@@ -236,7 +238,6 @@ impl EventLoop {
         }
         if let Some((_, verdict)) = connection.link.verdict.take_if(|(at_ms, _)| *at_ms <= now_ms) {
             self.core.conclude_login(id, connection, verdict);
-            connection.link.unparsed = !connection.link.tail.is_empty();
             self.make_ready(id);
         }
         let connection = &mut self.connections[id.index()];

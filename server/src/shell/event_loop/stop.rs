@@ -1,5 +1,7 @@
 //! The way out: everybody is told, and has a moment to say goodbye.
 
+use leveret_engine::EngineError;
+
 use super::EventLoop;
 use crate::broker::exception::Exception;
 use crate::broker::ids::ConnectionId;
@@ -23,14 +25,16 @@ impl Stopping {
 }
 
 impl EventLoop {
-    /// A signal came: nobody is let in any more, and everybody is told.
-    pub(super) fn on_signal(&mut self) {
-        let Some(signal) = self.signals.take() else { return };
+    /// If a signal came: nobody is let in any more, what was published is confirmed, and everybody
+    /// is told.
+    pub(super) fn begin_stopping(&mut self) -> Result<(), EngineError> {
+        let Some(signal) = self.signals.take() else { return Ok(()) };
         if self.stopping.is_some() {
-            return;
+            return Ok(());
         }
         tracing::info!(connections = self.connections.len(), "stopping");
-        self.core.tick();
+        self.core.engine.sync()?;
+        self.take_completions()?;
         self.stopping = Some(Stopping { signal, deadline_ms: self.core.now.ms + GOODBYE_MS });
         self.listeners.clear();
         self.accept_again_ms = None;
@@ -41,6 +45,7 @@ impl EventLoop {
         for slot in slots {
             self.close_connection(ConnectionId::from_index(slot), &shutdown);
         }
+        Ok(())
     }
 
     /// What asked to stop, when nobody is left or waited for.
