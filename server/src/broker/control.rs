@@ -10,6 +10,28 @@ use super::snapshot::{
 };
 use leveret_protocol::field::OwnedTable;
 
+/// On whose behalf an order is carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The operator on the control socket: nothing is refused for lack of permission.
+    Operator,
+    /// A user, with its permissions.
+    User(String),
+}
+
+/// What RabbitMQ calls the author of changes made from the command line.
+const OPERATOR_NAME: &str = "rmq-cli";
+
+impl Actor {
+    /// The name that stands in what it makes.
+    pub fn name(&self) -> &str {
+        match self {
+            Actor::Operator => OPERATOR_NAME,
+            Actor::User(name) => name,
+        }
+    }
+}
+
 /// A question or an order. Names are checked by the broker; `vhost: None` means all of them.
 #[derive(Clone, Debug)]
 pub enum ControlRequest {
@@ -69,7 +91,7 @@ pub enum ControlRequest {
     /// Declares a queue as `queue.declare` does.
     DeclareQueue {
         /// Who asks.
-        user: String,
+        actor: Actor,
         /// Virtual host.
         vhost: String,
         /// Name.
@@ -84,7 +106,7 @@ pub enum ControlRequest {
     /// Deletes a queue; answered by [`ControlReply::Count`] (its ready messages).
     DeleteQueue {
         /// Who asks.
-        user: String,
+        actor: Actor,
         /// Virtual host.
         vhost: String,
         /// Name.
@@ -96,6 +118,8 @@ pub enum ControlRequest {
     },
     /// Drops the ready messages of a queue; answered by [`ControlReply::Count`].
     PurgeQueue {
+        /// Who asks.
+        actor: Actor,
         /// Virtual host.
         vhost: String,
         /// Name.
@@ -104,7 +128,7 @@ pub enum ControlRequest {
     /// Declares an exchange as `exchange.declare` does.
     DeclareExchange {
         /// Who asks.
-        user: String,
+        actor: Actor,
         /// Virtual host.
         vhost: String,
         /// Name.
@@ -123,7 +147,7 @@ pub enum ControlRequest {
     /// Deletes an exchange.
     DeleteExchange {
         /// Who asks.
-        user: String,
+        actor: Actor,
         /// Virtual host.
         vhost: String,
         /// Name.
@@ -134,7 +158,7 @@ pub enum ControlRequest {
     /// Makes or removes a binding.
     Bind {
         /// Who asks.
-        user: String,
+        actor: Actor,
         /// The binding.
         binding: BindingRow,
         /// Remove it.
@@ -149,6 +173,8 @@ pub enum ControlRequest {
     },
     /// Publishes one message; answered by [`ControlReply::Routed`].
     Publish {
+        /// Who asks.
+        actor: Actor,
         /// Virtual host.
         vhost: String,
         /// Exchange.
@@ -162,6 +188,8 @@ pub enum ControlRequest {
     },
     /// Takes or looks at messages at the head of a queue.
     Get {
+        /// Who asks.
+        actor: Actor,
         /// Virtual host.
         vhost: String,
         /// Queue.

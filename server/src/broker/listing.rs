@@ -28,6 +28,7 @@ impl Broker {
             queue_created: self.churn.queue_created,
             queue_deleted: self.churn.queue_deleted,
             cluster_name: self.settings.cluster_name.clone(),
+            in_service: true,
             ..OverviewRow::default()
         };
         for (_, queue) in &self.queues {
@@ -97,8 +98,12 @@ impl Broker {
                 0
             },
             messages_ram: 0,
+            message_bytes_ram: 0,
             consumers: queue.rotation.len() as u64,
             consumer_capacity: None,
+            owner_id: definition.owner.map(|owner| owner.0),
+            exclusive_consumer_channel: exclusive_consumer
+                .map(|consumer| (consumer.channel.connection.0, consumer.channel.number)),
             exclusive_consumer_tag: exclusive_consumer.map(|consumer| consumer.tag.to_string()),
             single_active_consumer_tag: None,
             head_message_timestamp: None,

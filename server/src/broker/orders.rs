@@ -1,11 +1,12 @@
 //! The orders and questions of HTTP and the command line (`control.rs`), answered between ticks.
 
+use super::access::{Access, ResourceKind};
 use super::auth::Verdict;
 use super::binding::{BindingRequest, DestinationName};
 use super::channel::{Parts, Targets};
-use super::control::{ControlReply, ControlRequest};
+use super::control::{Actor, ControlReply, ControlRequest};
 use super::effect::Request;
-use super::exception::Exception;
+use super::exception::{Exception, Outcome};
 use super::exchange::{ExchangeDefinition, ExchangeType};
 use super::ids::{ConnectionId, QueueKey, VhostKey};
 use super::message::{Message, MessageMeta, NO_EXPIRATION, join_routing};
@@ -76,8 +77,14 @@ impl Broker {
     ) -> Result<ControlReply, Exception> {
         match order {
             ControlRequest::DeclareQueue {
-                vhost, name, durable, auto_delete, arguments, ..
+                actor,
+                vhost,
+                name,
+                durable,
+                auto_delete,
+                arguments,
             } => {
+                self.allow(&actor, Access::Configure, ResourceKind::Queue, &vhost, &name)?;
                 let declaration = Declaration {
                     name: &name,
                     server_named: false,
@@ -88,19 +95,21 @@ impl Broker {
                 };
                 self.control_declare_queue(&vhost, declaration, ctx)
             }
-            ControlRequest::DeleteQueue { vhost, name, if_unused, if_empty, .. } => {
+            ControlRequest::DeleteQueue { actor, vhost, name, if_unused, if_empty } => {
                 let key = self.control_queue(&vhost, &name)?;
+                self.allow(&actor, Access::Configure, ResourceKind::Queue, &vhost, &name)?;
                 self.check_deletable(key, if_unused, if_empty)?;
                 let count = self.queues[key.index()].ready.count;
                 self.delete_queue(key, ctx);
                 Ok(ControlReply::Count(count))
             }
-            ControlRequest::PurgeQueue { vhost, name } => {
+            ControlRequest::PurgeQueue { actor, vhost, name } => {
                 let key = self.control_queue(&vhost, &name)?;
+                self.allow(&actor, Access::Read, ResourceKind::Queue, &vhost, &name)?;
                 Ok(ControlReply::Count(self.purge(key, ctx)))
             }
             ControlRequest::DeclareExchange {
-                user,
+                actor,
                 vhost,
                 name,
                 kind,
@@ -116,15 +125,18 @@ impl Broker {
                     auto_delete,
                     internal,
                     arguments,
-                    user: user.into(),
+                    user: actor.name().into(),
                 };
+                let name = &definition.name;
+                self.allow(&actor, Access::Configure, ResourceKind::Exchange, &vhost, name)?;
                 let vhost = self.control_vhost(&vhost)?;
                 let existed = self.topology.lookup_exchange(vhost, &definition.name).is_some();
                 self.declare_exchange(vhost, definition, None, ctx)?;
                 Ok(if existed { ControlReply::Done } else { ControlReply::Created })
             }
-            ControlRequest::DeleteExchange { vhost, name, if_unused, .. } => {
+            ControlRequest::DeleteExchange { actor, vhost, name, if_unused } => {
                 let vhost_key = self.control_vhost(&vhost)?;
+                self.allow(&actor, Access::Configure, ResourceKind::Exchange, &vhost, &name)?;
                 let (deleted, _) = self.delete_exchange(vhost_key, &name, if_unused, ctx)?;
                 if deleted {
                     Ok(ControlReply::Done)
@@ -132,24 +144,51 @@ impl Broker {
                     Err(Exception::no_exchange(&name, &vhost))
                 }
             }
-            ControlRequest::Bind { binding, unbind, .. } => {
+            ControlRequest::Bind { actor, binding, unbind } => {
+                self.allow_binding(&actor, &binding)?;
                 self.control_bind(&binding, unbind, ctx)
             }
             ControlRequest::CloseConnection { id, reason } => {
                 self.control_close(ConnectionId(id), &reason, ctx)
             }
-            ControlRequest::Publish { vhost, exchange, routing_key, properties, body } => {
+            ControlRequest::Publish { actor, vhost, exchange, routing_key, properties, body } => {
+                self.allow(&actor, Access::Write, ResourceKind::Exchange, &vhost, &exchange)?;
                 let vhost = self.control_vhost(&vhost)?;
                 let routing = shortstrs(&exchange, &routing_key)?;
                 let parts = Parts { routing: &routing, properties: &properties, body: &body };
                 self.control_publish(vhost, &exchange, &routing_key, &parts, ctx)
             }
-            ControlRequest::Get { vhost, queue, count, acknowledge, truncate } => {
+            ControlRequest::Get { actor, vhost, queue, count, acknowledge, truncate } => {
                 let key = self.control_queue(&vhost, &queue)?;
+                self.allow(&actor, Access::Read, ResourceKind::Queue, &vhost, &queue)?;
                 Ok(ControlReply::Messages(self.control_get(key, count, acknowledge, truncate, ctx)))
             }
             _ => Ok(ControlReply::Done),
         }
+    }
+
+    /// May the actor do this? What the operator does is never refused.
+    fn allow(
+        &self,
+        actor: &Actor,
+        access: Access,
+        kind: ResourceKind,
+        vhost: &str,
+        name: &str,
+    ) -> Outcome {
+        match actor {
+            Actor::Operator => Ok(()),
+            Actor::User(user) => self.permissions.check(user, vhost, access, kind, name),
+        }
+    }
+
+    /// Binding takes write on the destination and read on the source.
+    fn allow_binding(&self, actor: &Actor, binding: &BindingRow) -> Outcome {
+        let kind =
+            if binding.destination_is_queue { ResourceKind::Queue } else { ResourceKind::Exchange };
+        super::exchange::refuse_default_exchange(&binding.source)?;
+        self.allow(actor, Access::Write, kind, &binding.vhost, &binding.destination)?;
+        self.allow(actor, Access::Read, ResourceKind::Exchange, &binding.vhost, &binding.source)
     }
 
     fn authenticate(
@@ -397,7 +436,6 @@ impl Broker {
     }
 
     fn permission_rows(&self) -> Vec<PermissionRow> {
-        use super::access::Access;
         self.permissions
             .iter()
             .map(|(user, vhost, permission)| PermissionRow {
@@ -424,6 +462,7 @@ fn message_row(
         redelivered: 1 < next.deliveries,
         message_count,
         properties: message.properties.to_vec(),
+        body_size: message.body.len() as u64,
         body: message.body[..message.body.len().min(shown)].to_vec(),
     }
 }

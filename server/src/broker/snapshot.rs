@@ -73,6 +73,12 @@ pub struct OverviewRow {
     pub cluster_name: String,
     /// Alarms in force: `memory`, `disk`.
     pub alarms: Vec<&'static str>,
+    /// Clients are served; not so after the operator stopped it.
+    pub in_service: bool,
+    /// Bytes of memory above which the memory alarm goes off; 0 for never.
+    pub memory_limit: u64,
+    /// Free bytes of disk below which the disk alarm goes off; 0 for never.
+    pub disk_free_limit: u64,
 }
 
 /// One queue.
@@ -92,6 +98,8 @@ pub struct QueueRow {
     pub exclusive: bool,
     /// Name (`peer -> host`) of the owning connection.
     pub owner: Option<String>,
+    /// Shell slot of the owning connection.
+    pub owner_id: Option<u32>,
     /// Declared arguments.
     pub arguments: OwnedTable,
     /// Name of the policy in force.
@@ -114,12 +122,16 @@ pub struct QueueRow {
     pub message_bytes_persistent: u64,
     /// Messages whose body is in memory.
     pub messages_ram: u64,
+    /// Body bytes of those.
+    pub message_bytes_ram: u64,
     /// Consumers of any kind.
     pub consumers: u64,
     /// Share of the last seconds in which a consumer could take a message, 0..=1.
     pub consumer_capacity: Option<f64>,
     /// Tag of the exclusive consumer.
     pub exclusive_consumer_tag: Option<String>,
+    /// Shell slot and channel number of the exclusive consumer.
+    pub exclusive_consumer_channel: Option<(u32, u16)>,
     /// Tag of the single active consumer.
     pub single_active_consumer_tag: Option<String>,
     /// Time property of the oldest ready message, seconds.
@@ -199,6 +211,8 @@ pub struct ConnectionRow {
     pub user: String,
     /// Virtual host.
     pub vhost: String,
+    /// Over TLS.
+    pub ssl: bool,
     /// SASL mechanism.
     pub auth_mechanism: String,
     /// Heartbeat in seconds.
@@ -399,6 +413,8 @@ pub struct MessageRow {
     pub message_count: u64,
     /// Property flags and values as on the wire.
     pub properties: Vec<u8>,
-    /// Body.
+    /// Body bytes of the whole message.
+    pub body_size: u64,
+    /// Body, or as much of it as was asked for.
     pub body: Vec<u8>,
 }

@@ -1,0 +1,230 @@
+//! Command lines from outside: what they print and how they exit, against canned rows.
+
+use super::find::Surroundings;
+use super::tool::Tool;
+use super::{Streams, run};
+use crate::http::fake::Fake;
+use crate::runtime_record::RuntimePlaces;
+
+/// What a command line did.
+pub(super) struct Ran {
+    pub(super) code: u8,
+    pub(super) out: String,
+    pub(super) err: String,
+}
+
+/// Surroundings in which only the fake broker can be found.
+fn surroundings(fake: &Fake) -> Surroundings {
+    Surroundings {
+        data_dir: Some(fake.dir.path().as_os_str().to_owned()),
+        working_dir: fake.dir.path().to_owned(),
+        places: RuntimePlaces {
+            override_dir: Some(fake.dir.path().join("run").into_os_string()),
+            xdg_runtime_dir: None,
+            uid: 1,
+        },
+    }
+}
+
+/// Runs the words of a command line with an input.
+pub(super) fn run_words(fake: &Fake, tool: Tool, words: &[&str], input: &str) -> Ran {
+    let words = words.iter().map(ToString::to_string).collect();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut input = input.as_bytes();
+    let streams = Streams { out: &mut out, err: &mut err, input: &mut input };
+    let code = run(tool, words, &surroundings(fake), streams);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code, out: text(out), err: text(err) }
+}
+
+fn ctl(fake: &Fake, line: &str) -> Ran {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    run_words(fake, Tool::Rabbitmqctl, &words, "")
+}
+
+/// A command line that succeeds prints exactly this.
+fn check(fake: &Fake, line: &str, expected: &str) {
+    let ran = ctl(fake, line);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line}");
+    assert_eq!(ran.out, expected, "{line}");
+}
+
+#[test]
+fn listings_print_what_rabbitmqctl_prints() {
+    let fake = Fake::start();
+    check(
+        &fake,
+        "list_queues",
+        "Timeout: 60.0 seconds ...\nListing queues for vhost / ...\nname\tmessages\n\
+         excl1\t7\nq1\t7\nqq1\t7\n",
+    );
+    check(
+        &fake,
+        "-q list_queues name messages_ready messages_unacknowledged",
+        "name\tmessages_ready\tmessages_unacknowledged\nexcl1\t5\t2\nq1\t5\t2\nqq1\t5\t2\n",
+    );
+    check(&fake, "list_queues -s name,type", "excl1\tclassic\nq1\tclassic\nqq1\tquorum\n");
+    check(
+        &fake,
+        "list_queues -p nope --timeout 5",
+        "Timeout: 5.0 seconds ...\nListing queues for vhost nope ...\n",
+    );
+    check(
+        &fake,
+        "list_queues --formatter json name arguments policy operator_policy members",
+        "[\n{\"name\":\"excl1\",\"arguments\":{\"x-max-length\":1000,\"x-mode\":\"lazy\"},\
+         \"policy\":\"ttl\",\"operator_policy\":\"\",\"members\":\"\"}\n\
+         ,{\"name\":\"q1\",\"arguments\":{\"x-max-length\":1000,\"x-mode\":\"lazy\"},\
+         \"policy\":\"ttl\",\"operator_policy\":\"\",\"members\":\"\"}\n\
+         ,{\"name\":\"qq1\",\"arguments\":{\"x-max-length\":1000,\"x-mode\":\"lazy\"},\
+         \"policy\":\"ttl\",\"operator_policy\":\"\",\"members\":[\"rabbit@box\"]}\n]\n",
+    );
+    check(
+        &fake,
+        "list_exchanges",
+        "Listing exchanges for vhost / ...\nname\ttype\n\ttopic\norders\ttopic\n",
+    );
+    check(
+        &fake,
+        "list_bindings",
+        "Listing bindings for vhost /...\n\
+         source_name\tsource_kind\tdestination_name\tdestination_kind\trouting_key\targuments\n\
+         orders\texchange\tq1\tqueue\t\t[]\n\
+         orders\texchange\tq1\tqueue\ta b/c~d\t[]\n\
+         orders\texchange\tq1\tqueue\torder.#\t[{\"x-max-length\",1000},{\"x-mode\",\"lazy\"}]\n",
+    );
+    check(
+        &fake,
+        "list_connections",
+        "Listing connections ...\nuser\tpeer_host\tpeer_port\tstate\n\
+         guest\t127.0.0.1\t49202\trunning\n",
+    );
+    check(
+        &fake,
+        "list_connections --formatter=json peer_host protocol pid",
+        "[\n{\"peer_host\":[127,0,0,1],\"protocol\":[0,9,1],\
+         \"pid\":\"<rabbit@box.1795416263.7.0>\"}\n]\n",
+    );
+    check(
+        &fake,
+        "list_channels pid connection name",
+        "Listing channels ...\npid\tconnection\tname\n<rabbit@box.1795416263.7.1>\t\
+         <rabbit@box.1795416263.7.0>\t127.0.0.1:49202 -> 127.0.0.1:5672 (1)\n",
+    );
+    check(
+        &fake,
+        "list_consumers",
+        "Listing consumers in vhost / ...\n\
+         queue_name\tchannel_pid\tconsumer_tag\tack_required\tprefetch_count\tactive\targuments\n\
+         q1\t<rabbit@box.1795416263.7.1>\tctag-1\ttrue\t5\ttrue\t\
+         [{\"x-max-length\",1000},{\"x-mode\",\"lazy\"}]\n\
+         qq1\t<rabbit@box.1795416263.7.1>\tctag-1\ttrue\t5\ttrue\t\
+         [{\"x-max-length\",1000},{\"x-mode\",\"lazy\"}]\n",
+    );
+    check(
+        &fake,
+        "list_vhosts name tags cluster_state",
+        "Listing vhosts ...\nname\ttags\tcluster_state\n/\t[]\t[{rabbit@box, running}]\n\
+         shop\t[]\t[{rabbit@box, running}]\n",
+    );
+}
+
+/// Goal: every column a listing knows is one the API answers, so that none is silently empty.
+#[test]
+fn every_column_has_a_value() {
+    let fake = Fake::start();
+    for command in
+        ["list_queues", "list_exchanges", "list_bindings", "list_channels", "list_vhosts"]
+    {
+        let columns = super::lists::columns_of(command).unwrap();
+        let ran = ctl(&fake, &format!("-q {command} {}", columns.join(" ")));
+        assert_eq!(ran.code, 0, "{command}: {}", ran.err);
+        let rows: Vec<Vec<&str>> = ran.out.lines().map(|row| row.split('\t').collect()).collect();
+        for (index, column) in rows[0].iter().enumerate() {
+            let empty = rows[1..].iter().all(|row| row[index].is_empty());
+            assert_eq!(empty, EMPTY.contains(column), "{command} {column}");
+        }
+    }
+}
+
+/// Columns that are empty for our canned rows, or always.
+const EMPTY: &[&str] = &[
+    "head_message_timestamp",
+    "mirror_pids",
+    "operator_policy",
+    "slave_pids",
+    "synchronised_mirror_pids",
+    "synchronised_slave_pids",
+];
+
+#[test]
+fn wrong_usage_exits_64_and_shows_the_usage() {
+    let fake = Fake::start();
+    for (line, text) in [
+        ("list_queues name nope", "Info key(s) nope are not supported"),
+        ("list_queues --ram", "Invalid options for this command:"),
+        ("list_queues --nope", "Invalid options for this command:"),
+        ("status extra", "too many arguments."),
+        ("list_queues --formatter nope", "formatter 'nope' is not supported"),
+    ] {
+        let ran = ctl(&fake, line);
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{line}");
+        let first = format!("Error (argument validation): {text}");
+        assert!(ran.err.starts_with(&first), "{line}: {}", ran.err);
+        assert!(ran.err.contains(&format!("Arguments given:\n\t{line}\n\nUsage\n\nrabbitmqctl ")));
+    }
+    assert_eq!(ctl(&fake, "nope_cmd").code, 64);
+    assert_eq!(ctl(&fake, "").code, 64);
+    assert_eq!(ctl(&fake, "help").code, 0);
+    assert!(ctl(&fake, "help list_queues").out.contains("messages_unacknowledged"));
+    assert_eq!(ctl(&fake, "version").out, "4.2.0\n");
+}
+
+#[test]
+fn another_nodes_name_is_refused_and_ours_accepted() {
+    let fake = Fake::start();
+    assert_eq!(ctl(&fake, "-n rabbit@box list_queues").code, 0);
+    for line in ["-n other@box list_queues", "status --node rabbit@elsewhere"] {
+        let ran = ctl(&fake, line);
+        assert_eq!((ran.code, ran.out.as_str()), (69, ""), "{line}");
+        assert!(ran.err.starts_with("Error: unable to perform an operation on node '"), "{line}");
+    }
+    let ran = ctl(&fake, "-n other@box ping");
+    assert_eq!(ran.code, 69);
+    assert!(
+        ran.err.starts_with("Error:\nFailed to connect and authenticate to other@box in 60000 ms")
+    );
+    let ran = ctl(&fake, "list_queues --data-dir /nowhere");
+    assert_eq!(ran.code, 69);
+    assert!(ran.err.contains("/nowhere"), "{}", ran.err);
+}
+
+#[test]
+fn status_has_its_sections_and_ping_its_word() {
+    let fake = Fake::start();
+    let ran = ctl(&fake, "status");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.out.starts_with("Status of node rabbit@box ...\nRuntime\n\nOS PID: "),
+        "{}",
+        ran.out
+    );
+    for line in [
+        "RabbitMQ version: 4.2.0\n",
+        "Node name: rabbit@box\n",
+        "Alarms\n\n(none)\n",
+        "Queue count: 3\n",
+        "Interface: 127.0.0.1, port: 5672, protocol: amqp, purpose: AMQP 0-9-1 and AMQP 1.0\n",
+    ] {
+        assert!(ran.out.contains(line), "{line} in {}", ran.out);
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&ctl(&fake, "status --formatter json").out).unwrap();
+    assert_eq!(json["rabbitmq_version"], "4.2.0");
+    assert_eq!(json["pid"], std::process::id());
+    assert_eq!(json["totals"]["queue_count"], 3);
+    let ping = run_words(&fake, Tool::Diagnostics, &["-q", "ping"], "");
+    assert_eq!((ping.code, ping.out.as_str()), (0, "Ping succeeded\n"));
+    let cluster = ctl(&fake, "cluster_status");
+    assert!(cluster.out.contains("Running Nodes\n\nrabbit@box\n"), "{}", cluster.out);
+}

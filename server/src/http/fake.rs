@@ -1,0 +1,495 @@
+//! For tests: an event loop without a broker. It waits on its poll, takes requests from the inbox
+//! and answers each from canned rows, over the same channel the real one uses.
+
+use super::control::{ControlCall, channel};
+use super::{HttpListeners, HttpSettings, HttpThread, ListenerInfo, start};
+use crate::broker::control::{ControlReply, ControlRequest};
+use crate::broker::exception::Exception;
+use crate::broker::snapshot::{
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, MessageStats, OverviewRow,
+    PermissionRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
+};
+use crate::control_socket;
+use leveret_protocol::field::{FieldTableBuilder, FieldValue, OwnedTable};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Statistics in which no number is zero.
+const BUSY: MessageStats = MessageStats {
+    publish: 10,
+    publish_out: 11,
+    confirm: 12,
+    return_unroutable: 13,
+    drop_unroutable: 14,
+    deliver: 15,
+    deliver_no_ack: 16,
+    get: 17,
+    get_no_ack: 18,
+    get_empty: 19,
+    ack: 20,
+    redeliver: 21,
+    reject: 22,
+};
+
+/// An API that serves canned rows, on a port and on a socket.
+pub(crate) struct Fake {
+    address: SocketAddr,
+    /// Where its control socket is.
+    pub(crate) dir: tempfile::TempDir,
+    /// Every order it was given.
+    pub(crate) orders: mpsc::Receiver<ControlRequest>,
+    stop: Arc<AtomicBool>,
+    waker: Arc<mio::Waker>,
+    event_loop: Option<JoinHandle<()>>,
+    _http: HttpThread,
+}
+
+impl Fake {
+    /// Starts one.
+    pub(crate) fn start() -> Fake {
+        let dir = tempfile::tempdir().unwrap();
+        let mut poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (handle, inbox) = channel(waker.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (order_sender, orders) = mpsc::channel();
+        let stopping = stop.clone();
+        let event_loop = std::thread::spawn(move || {
+            let mut events = mio::Events::with_capacity(4);
+            while !stopping.load(Ordering::Relaxed) {
+                poll.poll(&mut events, None).unwrap();
+                while let Some(ControlCall { request, responder }) = inbox.try_next() {
+                    let _ = order_sender.send(request.clone());
+                    responder.send(answer(&request));
+                }
+            }
+        });
+        let management = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = management.local_addr().unwrap();
+        let listeners = HttpListeners {
+            management: vec![management],
+            control: Some(control_socket::bind(dir.path()).unwrap()),
+            prometheus: Vec::new(),
+        };
+        let listener = |protocol, port| ListenerInfo { protocol, ip: "127.0.0.1".to_owned(), port };
+        let settings = HttpSettings {
+            node: "rabbit@box".to_owned(),
+            data_dir: dir.path().to_owned(),
+            config_files: vec!["/etc/rabbitmq.conf".into()],
+            log_files: vec!["<stdout>".to_owned()],
+            started_unix_ms: 1_795_416_263_000,
+            listeners: vec![
+                listener("amqp", 5672),
+                listener("http", 15672),
+                listener("http/prometheus", 15692),
+            ],
+            body_size_max: 100_000,
+        };
+        let http = start(settings, listeners, handle).unwrap();
+        Fake { address, dir, orders, stop, waker, event_loop: Some(event_loop), _http: http }
+    }
+
+    /// Sends bytes and returns all that comes back.
+    pub(crate) fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request).unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).unwrap();
+        String::from_utf8(reply).unwrap()
+    }
+
+    /// A request as `user:password`, with further lines of the head.
+    pub(crate) fn request_as(
+        &self,
+        credentials: &str,
+        method: &str,
+        path: &str,
+        head: &str,
+        body: &str,
+    ) -> Answer {
+        use base64::Engine as _;
+        let token = base64::engine::general_purpose::STANDARD.encode(credentials);
+        let text = self.raw(
+            format!(
+                "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                 authorization: Basic {token}\r\n{head}content-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        );
+        Answer::parse(&text)
+    }
+
+    /// A request as the administrator.
+    pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.request_as("guest:guest", method, path, "", body)
+    }
+
+    /// The body of a `GET` that succeeds.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let answer = self.request("GET", path, "");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()
+    }
+
+    /// The last order that changes something.
+    pub(crate) fn last_order(&self) -> ControlRequest {
+        let is_question = |order: &ControlRequest| {
+            matches!(
+                order,
+                ControlRequest::Authenticate { .. }
+                    | ControlRequest::Overview
+                    | ControlRequest::Queues { .. }
+                    | ControlRequest::Exchanges { .. }
+                    | ControlRequest::Bindings { .. }
+                    | ControlRequest::Vhosts
+                    | ControlRequest::Permissions
+            )
+        };
+        self.orders.try_iter().filter(|order| !is_question(order)).last().expect("an order")
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake().unwrap();
+        self.event_loop.take().unwrap().join().unwrap();
+    }
+}
+
+/// A reply, taken apart.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn parse(text: &str) -> Answer {
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head ends");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let body = if chunked { unchunk(body) } else { body.to_owned() };
+        Answer { status, head: head.to_ascii_lowercase(), body }
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+fn unchunk(mut text: &str) -> String {
+    let mut whole = String::new();
+    loop {
+        let (size, rest) = text.split_once("\r\n").unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return whole;
+        }
+        whole.push_str(&rest[..size]);
+        text = &rest[size + 2..];
+    }
+}
+
+/// A table with one field of each common type.
+fn table() -> OwnedTable {
+    FieldTableBuilder::new()
+        .with("x-max-length", FieldValue::I64(1000))
+        .with("x-mode", FieldValue::LongStr(b"lazy"))
+        .build()
+}
+
+/// Three queues: `q1` classic, `qq1` quorum, `excl1` exclusive.
+pub(crate) fn queue(name: &str, kind: &'static str) -> QueueRow {
+    let exclusive = name.starts_with("excl");
+    QueueRow {
+        vhost: "/".to_owned(),
+        name: name.to_owned(),
+        kind,
+        durable: !exclusive,
+        auto_delete: false,
+        exclusive,
+        owner: exclusive.then(|| CONNECTION.to_owned()),
+        owner_id: exclusive.then_some(7),
+        arguments: table(),
+        policy: Some("ttl".to_owned()),
+        operator_policy: None,
+        effective_policy: table(),
+        messages_ready: 5,
+        messages_unacknowledged: 2,
+        message_bytes_ready: 50,
+        message_bytes_unacknowledged: 20,
+        messages_persistent: 7,
+        message_bytes_persistent: 70,
+        messages_ram: 6,
+        message_bytes_ram: 60,
+        consumers: 1,
+        consumer_capacity: Some(1.0),
+        exclusive_consumer_tag: exclusive.then(|| "only".to_owned()),
+        exclusive_consumer_channel: exclusive.then_some((7, 1)),
+        single_active_consumer_tag: None,
+        head_message_timestamp: None,
+        oldest_message_ms: None,
+        idle_since_ms: Some(1_795_416_429_189),
+        memory: 1000,
+        stats: BUSY,
+    }
+}
+
+const CONNECTION: &str = "127.0.0.1:49202 -> 127.0.0.1:5672";
+
+fn exchange(name: &str) -> ExchangeRow {
+    ExchangeRow {
+        vhost: "/".to_owned(),
+        name: name.to_owned(),
+        kind: "topic".to_owned(),
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: table(),
+        policy: Some("ae".to_owned()),
+        user_who_performed_action: "guest".to_owned(),
+        stats: BUSY,
+    }
+}
+
+fn binding(routing_key: &str, arguments: OwnedTable) -> BindingRow {
+    BindingRow {
+        vhost: "/".to_owned(),
+        source: "orders".to_owned(),
+        destination: "q1".to_owned(),
+        destination_is_queue: true,
+        routing_key: routing_key.to_owned(),
+        arguments,
+    }
+}
+
+fn connection() -> ConnectionRow {
+    ConnectionRow {
+        id: 7,
+        name: CONNECTION.to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: 5672,
+        peer_host: "127.0.0.1".to_owned(),
+        peer_port: 49202,
+        state: "running",
+        channels: 1,
+        user: "guest".to_owned(),
+        vhost: "/".to_owned(),
+        auth_mechanism: "PLAIN".to_owned(),
+        heartbeat_s: 60,
+        frame_max: 131_072,
+        channel_max: 2047,
+        client_properties: FieldTableBuilder::new()
+            .with("connection_name", FieldValue::LongStr(b"sample"))
+            .build(),
+        recv_oct: 1,
+        recv_cnt: 2,
+        send_oct: 3,
+        send_cnt: 4,
+        connected_at_ms: 1_795_416_428_173,
+        ..ConnectionRow::default()
+    }
+}
+
+fn channel_row() -> ChannelRow {
+    ChannelRow {
+        connection_id: 7,
+        connection: CONNECTION.to_owned(),
+        peer_host: "127.0.0.1".to_owned(),
+        peer_port: 49202,
+        number: 1,
+        user: "guest".to_owned(),
+        vhost: "/".to_owned(),
+        confirm: true,
+        consumer_count: 1,
+        prefetch_count: 5,
+        state: "running",
+        stats: BUSY,
+        ..ChannelRow::default()
+    }
+}
+
+fn consumer(queue: &str) -> ConsumerRow {
+    ConsumerRow {
+        vhost: "/".to_owned(),
+        queue: queue.to_owned(),
+        connection_id: 7,
+        connection: CONNECTION.to_owned(),
+        peer_host: "127.0.0.1".to_owned(),
+        peer_port: 49202,
+        channel: 1,
+        user: "guest".to_owned(),
+        consumer_tag: "ctag-1".to_owned(),
+        exclusive: false,
+        ack_required: true,
+        prefetch_count: 5,
+        active: true,
+        activity_status: "up",
+        arguments: table(),
+    }
+}
+
+fn vhost(name: &str) -> VhostRow {
+    VhostRow {
+        name: name.to_owned(),
+        description: "Default virtual host".to_owned(),
+        tags: Vec::new(),
+        default_queue_type: "classic".to_owned(),
+        tracing: false,
+        protected: false,
+        messages_ready: 5,
+        messages_unacknowledged: 2,
+        stats: BUSY,
+    }
+}
+
+fn user(name: &str, tag: &str) -> UserRow {
+    UserRow {
+        name: name.to_owned(),
+        password_hash: "trF6k2ZSaYFVucIqI5FFaxWaT8Kb0NUfbjvs29WKkhUk27eL".to_owned(),
+        hashing_algorithm: "rabbit_password_hashing_sha256".to_owned(),
+        tags: vec![tag.to_owned()],
+        limits: Vec::new(),
+    }
+}
+
+/// `guest` administers, `mgr` manages, `mon` monitors without any permission, `alice` has no tag
+/// that counts. Passwords are the names.
+fn users() -> Vec<UserRow> {
+    vec![
+        user("guest", "administrator"),
+        user("mgr", "management"),
+        user("mon", "monitoring"),
+        user("alice", "custom"),
+    ]
+}
+
+fn permission(user: &str) -> PermissionRow {
+    let all = || ".*".to_owned();
+    PermissionRow {
+        user: user.to_owned(),
+        vhost: "/".to_owned(),
+        configure: all(),
+        write: all(),
+        read: all(),
+    }
+}
+
+fn overview() -> OverviewRow {
+    OverviewRow {
+        connections: 1,
+        channels: 1,
+        exchanges: 2,
+        queues: 3,
+        consumers: 1,
+        messages_ready: 15,
+        messages_unacknowledged: 6,
+        stats: BUSY,
+        connection_created: 1,
+        in_service: true,
+        ..OverviewRow::default()
+    }
+}
+
+/// `/` and `shop` are there; `shop` is empty.
+fn known(vhost: Option<&String>) -> bool {
+    vhost.is_none_or(|name| name == "/" || name == "shop")
+}
+
+fn answer(request: &ControlRequest) -> ControlReply {
+    let in_root = |vhost: &Option<String>| vhost.as_ref().is_none_or(|name| name == "/");
+    let named = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|one| one == name);
+    match request {
+        ControlRequest::Authenticate { user, password, .. } => {
+            let mut rows = users();
+            rows.retain(|row| row.name == *user && user == password);
+            ControlReply::Users(rows)
+        }
+        ControlRequest::Overview => ControlReply::Overview(Box::new(overview())),
+        ControlRequest::Queues { vhost, .. }
+        | ControlRequest::Exchanges { vhost, .. }
+        | ControlRequest::Bindings { vhost }
+        | ControlRequest::Consumers { vhost }
+            if !known(vhost.as_ref()) =>
+        {
+            ControlReply::Refused(Exception::not_allowed("vhost not found"))
+        }
+        ControlRequest::Queues { vhost, name } => {
+            let mut rows =
+                vec![queue("qq1", "quorum"), queue("q1", "classic"), queue("excl1", "classic")];
+            rows.retain(|row| in_root(vhost) && named(name, &row.name));
+            ControlReply::Queues(rows)
+        }
+        ControlRequest::Exchanges { vhost, name } => {
+            let mut rows = vec![exchange("orders"), exchange("")];
+            rows.retain(|row| in_root(vhost) && named(name, &row.name));
+            ControlReply::Exchanges(rows)
+        }
+        ControlRequest::Bindings { vhost } => {
+            let mut rows = vec![
+                binding("a b/c~d", OwnedTable::default()),
+                binding("order.#", table()),
+                binding("", OwnedTable::default()),
+            ];
+            rows.retain(|_| in_root(vhost));
+            ControlReply::Bindings(rows)
+        }
+        ControlRequest::Connections => ControlReply::Connections(vec![connection()]),
+        ControlRequest::Channels => ControlReply::Channels(vec![channel_row()]),
+        ControlRequest::Consumers { vhost } => {
+            let mut rows = vec![consumer("q1"), consumer("qq1")];
+            rows.retain(|_| in_root(vhost));
+            ControlReply::Consumers(rows)
+        }
+        ControlRequest::Vhosts => ControlReply::Vhosts(vec![vhost("/"), vhost("shop")]),
+        ControlRequest::Users => ControlReply::Users(users()),
+        ControlRequest::Permissions => {
+            let mut rows = ["guest", "mgr", "alice"].map(permission).to_vec();
+            rows.push(PermissionRow { vhost: "shop".to_owned(), ..permission("guest") });
+            ControlReply::Permissions(rows)
+        }
+        ControlRequest::TopicPermissions => {
+            let row = permission("guest");
+            ControlReply::TopicPermissions(vec![TopicPermissionRow {
+                user: row.user,
+                vhost: row.vhost,
+                exchange: "amq.topic".to_owned(),
+                write: row.write,
+                read: row.read,
+            }])
+        }
+        ControlRequest::Policies { .. } => ControlReply::Policies(Vec::new()),
+        ControlRequest::DeclareQueue { name, .. } if name == "q1" => ControlReply::Done,
+        ControlRequest::DeclareQueue { name, .. } if name.starts_with("amq.") => {
+            ControlReply::Refused(Exception::refused("reserved prefix"))
+        }
+        ControlRequest::DeclareQueue { .. } | ControlRequest::DeclareExchange { .. } => {
+            ControlReply::Created
+        }
+        ControlRequest::Bind { binding, .. } if binding.destination == "nope" => {
+            ControlReply::Refused(Exception::no_queue("nope", "/"))
+        }
+        ControlRequest::DeleteQueue { if_empty: true, .. } => {
+            ControlReply::Refused(Exception::precondition("queue 'q1' in vhost '/' not empty"))
+        }
+        ControlRequest::DeleteQueue { .. } | ControlRequest::PurgeQueue { .. } => {
+            ControlReply::Count(5)
+        }
+        ControlRequest::DeleteExchange { .. }
+        | ControlRequest::Bind { .. }
+        | ControlRequest::CloseConnection { .. } => ControlReply::Done,
+        ControlRequest::Publish { .. } => ControlReply::Routed(true),
+        ControlRequest::Get { .. } => ControlReply::Messages(Vec::new()),
+    }
+}
