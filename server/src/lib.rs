@@ -1,5 +1,6 @@
 //! The broker: its shell, its rooms and its command line.
 
+pub mod bootstrap;
 pub mod broker;
 pub mod config;
 pub mod control_socket;
@@ -7,3 +8,4 @@ pub mod ctl;
 pub mod http;
 pub mod node_name;
 pub mod runtime_record;
+pub mod shell;
