@@ -34,6 +34,7 @@ use crate::config::{
     self, Arguments, Command, Config, ConfigCommand, EngineIo, ListenAddress, Loaded, Persona,
     SocketOptions,
 };
+use crate::control_socket;
 use crate::ctl::{self, Tool};
 use crate::http::{
     self, BODY_SIZE_MAX_DEFAULT, HttpListeners, HttpSettings, ListenerInfo, RABBITMQ_VERSION,
@@ -43,7 +44,6 @@ use crate::shell::clock::Clock;
 use crate::shell::listener::{self, BoundSocket};
 use crate::shell::signals::{Signals, StopSignal};
 use crate::shell::{EventLoop, LoopSettings, logging};
-use crate::control_socket;
 
 /// Exit code of a start that failed.
 const EXIT_FAILED: u8 = 1;
@@ -158,8 +158,7 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
     raise_file_limit();
     let signals = Signals::new().map_err(failed("cannot receive signals"))?;
     let amqp = bind(&config.amqp_listeners(), &config.socket)?;
-    let management =
-        bind(&[ListenAddress::Address(config.management)], &SocketOptions::default())?;
+    let management = bind(&[ListenAddress::Address(config.management)], &SocketOptions::default())?;
 
     let (mut engine, recovered) = open_engine(config)?;
     let data_dir = absolute(&config.data_dir);
@@ -318,11 +317,8 @@ fn seed(
     };
     let permission = Permission::new(&seed.configure, &seed.write, &seed.read)
         .map_err(failed("default_permissions"))?;
-    let now = Now {
-        ms: clock.now_ns() / 1_000_000,
-        unix_ms: Clock::unix_ms(),
-        entropy: clock.entropy(),
-    };
+    let now =
+        Now { ms: clock.now_ns() / 1_000_000, unix_ms: Clock::unix_ms(), entropy: clock.entropy() };
     let mut effects = Effects::new();
     let mut ctx = Context { now, engine, effects: &mut effects };
     broker

@@ -108,8 +108,16 @@ impl Node {
         self.with(|broker, ctx| broker.handle(id, 1, &method, ctx))
     }
 
-    fn publish(&mut self, id: ConnectionId, exchange: &str, key: &str, persistent: bool, body: &str) {
-        let publish = BasicPublish { exchange, routing_key: key, mandatory: true, immediate: false };
+    fn publish(
+        &mut self,
+        id: ConnectionId,
+        exchange: &str,
+        key: &str,
+        persistent: bool,
+        body: &str,
+    ) {
+        let publish =
+            BasicPublish { exchange, routing_key: key, mandatory: true, immediate: false };
         let mut frame = Vec::new();
         Method::BasicPublish(publish).encode(1, &mut frame);
         let method = &frame[7..frame.len() - 1];
@@ -148,9 +156,7 @@ impl Node {
 
     fn names(&mut self, id: ConnectionId) -> Vec<String> {
         let methods = self.out(id).into_iter().filter_map(|out| match out {
-            Out::Method(_, text) => {
-                Some(text.split(['(', ' ']).next().expect("a name").to_owned())
-            }
+            Out::Method(_, text) => Some(text.split(['(', ' ']).next().expect("a name").to_owned()),
             Out::Body(_) => None,
         });
         methods.collect()
@@ -258,7 +264,8 @@ fn what_a_closed_channel_had_outstanding_comes_back_in_order_and_redelivered() {
     node.call(second, consume("q", "c", true)).expect("consumes");
     node.tick();
     let out = node.out(second);
-    let redelivered = |out: &Out| matches!(out, Out::Method(_, text) if text.contains("redelivered: true"));
+    let redelivered =
+        |out: &Out| matches!(out, Out::Method(_, text) if text.contains("redelivered: true"));
     assert_eq!(out.iter().filter(|out| redelivered(out)).count(), 2);
     let bodies: Vec<_> = out.iter().filter(|out| matches!(out, Out::Body(_))).collect();
     assert_eq!(bodies, [&Out::Body(b"1".into()), &Out::Body(b"2".into()), &Out::Body(b"3".into())]);
@@ -310,7 +317,10 @@ fn arguments_are_refused_with_rabbitmqs_words() {
         let Method::QueueDeclare(mut method) = declare("q", true) else { unreachable!() };
         method.arguments = table.as_ref();
         let refused = node.call(id, Method::QueueDeclare(method)).expect_err("refused");
-        assert_eq!(refused.text, format!("invalid arg '{key}' for queue 'q' in vhost '/': {reason}"));
+        assert_eq!(
+            refused.text,
+            format!("invalid arg '{key}' for queue 'q' in vhost '/': {reason}")
+        );
     }
     assert_eq!(node.broker.queues.len(), 0);
 }

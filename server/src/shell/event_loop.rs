@@ -22,9 +22,9 @@ mod output;
 mod stop;
 
 use std::collections::VecDeque;
-use std::{fmt, io};
 use std::rc::Rc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use leveret_engine::{BatchId, Engine, EngineError};
 use leveret_protocol::constants::INPUT_SIZE_MAX;
@@ -40,11 +40,11 @@ use super::clock::Clock;
 use super::connection::Connection;
 use super::signals::{Signals, StopSignal};
 use super::timer::{Alarm, Deadlines};
+use crate::broker::control::ControlReply;
 use crate::broker::effect::{Effects, OUTBOX_READ_MAX, Request};
 use crate::broker::ids::ConnectionId;
 use crate::broker::{Broker, Context, Now};
 use crate::config::SocketOptions;
-use crate::broker::control::ControlReply;
 use crate::http::{ControlHandle, ControlInbox, Responder};
 
 use accept::Listener;
@@ -56,6 +56,8 @@ const READ_SIZE_MAX: usize = 256 << 10; // bytes
 const TICK_READ_SIZE_MAX: usize = 1 << 20; // bytes
 /// And no longer than this.
 const TICK_READ_NS_MAX: u64 = 1_000_000;
+/// So many more times outboxes are filled and written before the next read.
+const DELIVERY_ROUNDS_MAX: usize = 4;
 /// What a connection keeps unparsed, at most.
 const TAIL_SIZE_MAX: usize = READ_SIZE_MAX + INPUT_SIZE_MAX; // bytes
 /// A read goes behind the kept bytes.
@@ -253,6 +255,7 @@ impl EventLoop {
             self.end_read();
             self.submit()?;
             self.flush();
+            self.deliver_more();
             if let Some(text) = self.poisoned.take() {
                 return Err(LoopError::Poisoned(text));
             }
@@ -369,6 +372,18 @@ impl EventLoop {
         let (broker, mut ctx) = self.core.call();
         broker.end_of_read(&mut ctx);
         self.fulfil_requests();
+    }
+
+    /// Fills outboxes that have just been emptied, before anybody publishes more: a delivery is
+    /// larger than its publish, and a queue that falls behind outgrows the caches.
+    fn deliver_more(&mut self) {
+        for _ in 0..DELIVERY_ROUNDS_MAX {
+            if !self.drained {
+                break;
+            }
+            self.end_read();
+            self.flush();
+        }
     }
 
     /// Ends the tick for the log.

@@ -122,9 +122,8 @@ where
 #[derive(Debug)]
 struct Timestamp;
 
-const TIME: &[BorrowedFormatItem<'_>] = format_description!(
-    "[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:6]+00:00"
-);
+const TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:6]+00:00");
 
 impl FormatTime for Timestamp {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
@@ -147,7 +146,8 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: PathBuf, rotation_size: u64, rotation_count: u32) -> io::Result<LogFile> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(named)?;
         }

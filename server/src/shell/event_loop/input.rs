@@ -257,7 +257,12 @@ impl EventLoop {
 
 impl Core {
     /// Feeds a session until something is in the way. Returns how much of the input it took.
-    fn feed(&mut self, id: ConnectionId, connection: &mut Connection, input: &[u8]) -> (usize, Fed) {
+    fn feed(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut Connection,
+        input: &[u8],
+    ) -> (usize, Fed) {
         let mut rest = input;
         loop {
             if self.must_wait(id) {

@@ -38,9 +38,8 @@ impl EventLoop {
         self.stopping = Some(Stopping { signal, deadline_ms: self.core.now.ms + GOODBYE_MS });
         self.listeners.clear();
         self.accept_again_ms = None;
-        let shutdown = Exception::connection_forced(
-            "broker forced connection closure with reason 'shutdown'",
-        );
+        let shutdown =
+            Exception::connection_forced("broker forced connection closure with reason 'shutdown'");
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.close_connection(ConnectionId::from_index(slot), &shutdown);
