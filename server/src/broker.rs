@@ -38,6 +38,7 @@ pub mod user;
 pub mod vhost;
 
 mod access;
+mod administer;
 mod define;
 mod dispatch;
 mod durable;
@@ -60,7 +61,9 @@ use connection::Connection;
 use effect::{Effects, Request};
 use ids::{ChannelId, ConnectionId, QueueKey};
 use leveret_engine::{BatchId, Engine, EngineError, Ticket};
+use parameters::{GlobalParameters, Parameters};
 use permission::Permissions;
+use policy::Policies;
 use queue::{Consumer, Queue};
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -146,6 +149,9 @@ pub struct Broker {
     authenticator: Authenticator,
     users: Users,
     permissions: Permissions,
+    policies: Policies,
+    parameters: Parameters,
+    global_parameters: GlobalParameters,
     topology: Topology,
     queues: Slab<Queue>,
     channels: Slab<Channel>,

@@ -192,7 +192,7 @@ impl Broker {
 }
 
 /// The limits a virtual host was given.
-fn limits_of(vhost: &VhostDefinition) -> VhostLimits {
+pub(super) fn limits_of(vhost: &VhostDefinition) -> VhostLimits {
     let limit = |count: Option<u32>| count.map_or(Limit::NONE, |count| Limit::new(count.into()));
     VhostLimits {
         max_connections: limit(vhost.max_connections),

@@ -3,12 +3,14 @@
 //! Requests travel to the event loop by channel and are answered between two ticks; nothing outside
 //! the loop touches broker state.
 
+use super::definitions::Step;
 use super::exception::Exception;
 use super::snapshot::{
     BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, MessageRow, OverviewRow,
-    PermissionRow, PolicyRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
+    ParameterRow, PermissionRow, PolicyRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
 };
 use leveret_protocol::field::OwnedTable;
+use serde_json::Value;
 
 /// On whose behalf an order is carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +173,23 @@ pub enum ControlRequest {
         /// Text behind `CONNECTION_FORCED - `.
         reason: String,
     },
+    /// Runtime parameters of all virtual hosts.
+    Parameters,
+    /// Parameters of the whole node.
+    GlobalParameters,
+    /// The definitions of the node, or of one virtual host; answered by [`ControlReply::Text`].
+    Export {
+        /// Only of this one.
+        vhost: Option<String>,
+    },
+    /// Carries out changes in order; answered by [`ControlReply::Created`] when the last of them
+    /// made something. The first that is refused ends it, those before it stay.
+    Apply {
+        /// What to do.
+        steps: Vec<Step>,
+    },
+    /// Removes something.
+    Remove(Removal),
     /// Publishes one message; answered by [`ControlReply::Routed`].
     Publish {
         /// Who asks.
@@ -201,6 +220,51 @@ pub enum ControlRequest {
         /// Body bytes of each message to return at most.
         truncate: Option<u64>,
     },
+}
+
+/// Something an administrator takes away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A user, with its permissions and connections.
+    User(String),
+    /// A virtual host, with everything in it.
+    Vhost(String),
+    /// A user's permission in a virtual host.
+    Permission {
+        /// Whose.
+        user: String,
+        /// Where.
+        vhost: String,
+    },
+    /// A user's topic permissions in a virtual host.
+    TopicPermission {
+        /// Whose.
+        user: String,
+        /// Where.
+        vhost: String,
+        /// Only that on this exchange.
+        exchange: Option<String>,
+    },
+    /// A policy.
+    Policy {
+        /// An operator policy.
+        operator: bool,
+        /// Where.
+        vhost: String,
+        /// Its name.
+        name: String,
+    },
+    /// A runtime parameter.
+    Parameter {
+        /// Where.
+        vhost: String,
+        /// Its component.
+        component: String,
+        /// Its name.
+        name: String,
+    },
+    /// A parameter of the whole node.
+    GlobalParameter(String),
 }
 
 /// The answer to a [`ControlRequest`].
@@ -241,5 +305,11 @@ pub enum ControlReply {
     /// Rows.
     Policies(Vec<PolicyRow>),
     /// Rows.
+    Parameters(Vec<ParameterRow>),
+    /// Names and values.
+    GlobalParameters(Vec<(String, Value)>),
+    /// Rows.
     Messages(Vec<MessageRow>),
+    /// A text.
+    Text(String),
 }

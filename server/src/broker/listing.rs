@@ -27,7 +27,7 @@ impl Broker {
             queue_declared: self.churn.queue_declared,
             queue_created: self.churn.queue_created,
             queue_deleted: self.churn.queue_deleted,
-            cluster_name: self.settings.cluster_name.clone(),
+            cluster_name: self.cluster_name().to_owned(),
             in_service: true,
             ..OverviewRow::default()
         };
@@ -70,6 +70,9 @@ impl Broker {
         let queue = &self.queues[key.index()];
         let definition = &queue.definition;
         let exclusive_consumer = self.exclusive_consumer(queue);
+        let vhost = &self.topology.vhost(definition.vhost).name;
+        let target = super::administer::target_of(definition.kind);
+        let applied = self.policies.applied(vhost, target, &definition.name);
         let owner = definition.owner.and_then(|owner| self.connections.get(&owner));
         QueueRow {
             vhost: self.topology.vhost(definition.vhost).name.to_string(),
@@ -80,9 +83,9 @@ impl Broker {
             exclusive: definition.owner.is_some(),
             owner: owner.map(|connection| connection.info.name.clone()),
             arguments: definition.arguments.clone(),
-            policy: None,
-            operator_policy: None,
-            effective_policy: leveret_protocol::field::OwnedTable::default(),
+            policy: applied.policy.map(|policy| policy.name().to_owned()),
+            operator_policy: applied.operator.map(|policy| policy.name().to_owned()),
+            effective_policy: applied.definition(),
             messages_ready: queue.ready.count,
             messages_unacknowledged: queue.unacked_count,
             message_bytes_ready: queue.ready.bytes,
@@ -259,8 +262,15 @@ impl Broker {
                     description: vhost.description.clone(),
                     tags: vhost.tags.clone(),
                     default_queue_type: vhost.default_queue_type.clone(),
-                    tracing: false,
-                    protected: false,
+                    tracing: vhost.tracing,
+                    protected: vhost.protected,
+                    limits: [
+                        ("max-connections", vhost.max_connections),
+                        ("max-queues", vhost.max_queues),
+                    ]
+                    .into_iter()
+                    .filter_map(|(name, limit)| Some((name.to_owned(), limit?.into())))
+                    .collect(),
                     messages_ready: 0,
                     messages_unacknowledged: 0,
                     stats: super::snapshot::MessageStats::default(),

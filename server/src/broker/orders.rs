@@ -10,9 +10,13 @@ use super::exception::{Exception, Outcome};
 use super::exchange::{ExchangeDefinition, ExchangeType};
 use super::ids::{ConnectionId, QueueKey, VhostKey};
 use super::message::{Message, MessageMeta, NO_EXPIRATION, join_routing};
+use super::policy::Target;
 use super::queue::{Declaration, Next, Returned};
 use super::router::Routable;
-use super::snapshot::{BindingRow, ExchangeRow, MessageRow, MessageStats, PermissionRow, UserRow};
+use super::snapshot::{
+    BindingRow, ExchangeRow, MessageRow, MessageStats, ParameterRow, PermissionRow, PolicyRow,
+    TopicPermissionRow, UserRow,
+};
 use super::{Broker, Context};
 use leveret_engine::Read;
 use leveret_protocol::properties::BasicProperties;
@@ -62,8 +66,19 @@ impl Broker {
             ControlRequest::Vhosts => ControlReply::Vhosts(self.vhost_rows()),
             ControlRequest::Users => ControlReply::Users(self.user_rows()),
             ControlRequest::Permissions => ControlReply::Permissions(self.permission_rows()),
-            ControlRequest::TopicPermissions => ControlReply::TopicPermissions(Vec::new()),
-            ControlRequest::Policies { .. } => ControlReply::Policies(Vec::new()),
+            ControlRequest::TopicPermissions => {
+                ControlReply::TopicPermissions(self.topic_permission_rows())
+            }
+            ControlRequest::Policies { operator } => {
+                ControlReply::Policies(self.policy_rows(operator))
+            }
+            ControlRequest::Parameters => ControlReply::Parameters(self.parameter_rows()),
+            ControlRequest::GlobalParameters => {
+                let all = self.global_parameters.iter();
+                let all = all.map(|(name, value)| (name.to_owned(), value.clone()));
+                ControlReply::GlobalParameters(all.collect())
+            }
+            ControlRequest::Export { vhost } => ControlReply::Text(self.export(vhost.as_deref())?),
             order => self.obey(order, ctx)?,
         })
     }
@@ -163,7 +178,18 @@ impl Broker {
                 self.allow(&actor, Access::Read, ResourceKind::Queue, &vhost, &queue)?;
                 Ok(ControlReply::Messages(self.control_get(key, count, acknowledge, truncate, ctx)))
             }
-            _ => Ok(ControlReply::Done),
+            ControlRequest::Apply { steps } => {
+                let mut created = false;
+                for step in steps {
+                    created = self.apply(step, ctx)?;
+                }
+                Ok(if created { ControlReply::Created } else { ControlReply::Done })
+            }
+            ControlRequest::Remove(removal) => {
+                self.remove(&removal, ctx)?;
+                Ok(ControlReply::Done)
+            }
+            question => unreachable!("answered before: {question:?}"),
         }
     }
 
@@ -214,7 +240,7 @@ impl Broker {
         name.map(|name| self.control_vhost(name)).transpose()
     }
 
-    fn control_vhost(&self, name: &str) -> Result<VhostKey, Exception> {
+    pub(super) fn control_vhost(&self, name: &str) -> Result<VhostKey, Exception> {
         self.topology
             .find_vhost(name)
             .ok_or_else(|| Exception::not_allowed(format!("vhost {name} not found")))
@@ -374,7 +400,7 @@ impl Broker {
                     auto_delete: definition.auto_delete,
                     internal: definition.internal,
                     arguments: definition.arguments.clone(),
-                    policy: None,
+                    policy: self.exchange_policy(vhost, &definition.name),
                     user_who_performed_action: definition.user.to_string(),
                     stats: MessageStats {
                         publish: exchange.publish_in,
@@ -385,6 +411,12 @@ impl Broker {
             }
         }
         rows
+    }
+
+    fn exchange_policy(&self, vhost: VhostKey, name: &str) -> Option<String> {
+        let vhost = &self.topology.vhost(vhost).name;
+        let applied = self.policies.applied(vhost, Target::Exchange, name);
+        applied.policy.map(|policy| policy.name().to_owned())
     }
 
     fn binding_rows(&self, vhost: Option<VhostKey>) -> Vec<BindingRow> {
@@ -433,6 +465,40 @@ impl Broker {
                 .collect(),
             })
             .collect()
+    }
+
+    fn topic_permission_rows(&self) -> Vec<TopicPermissionRow> {
+        let all = self.permissions.topics().map(|(user, vhost, permission)| TopicPermissionRow {
+            user: user.to_owned(),
+            vhost: vhost.to_owned(),
+            exchange: permission.exchange().to_owned(),
+            write: permission.write().to_owned(),
+            read: permission.read().to_owned(),
+        });
+        all.collect()
+    }
+
+    fn policy_rows(&self, operator: bool) -> Vec<PolicyRow> {
+        let all = self.policies.all(super::administer::policy_kind(operator));
+        all.map(|(vhost, policy)| PolicyRow {
+            vhost: vhost.to_owned(),
+            name: policy.name().to_owned(),
+            pattern: policy.pattern().as_str().to_owned(),
+            apply_to: policy.apply_to().name().to_owned(),
+            definition: policy.definition().clone(),
+            priority: policy.priority(),
+        })
+        .collect()
+    }
+
+    fn parameter_rows(&self) -> Vec<ParameterRow> {
+        let all = self.parameters.iter().map(|one| ParameterRow {
+            vhost: one.vhost.to_owned(),
+            component: one.component.to_owned(),
+            name: one.name.to_owned(),
+            value: one.value.clone(),
+        });
+        all.collect()
     }
 
     fn permission_rows(&self) -> Vec<PermissionRow> {

@@ -3,7 +3,10 @@
 use super::auth::Authenticator;
 use super::exchange::{ExchangeDefinition, ExchangeType};
 use super::ids::VhostKey;
-use super::permission::{Permission, Permissions};
+use super::limits::VhostLimits;
+use super::parameters::{GlobalParameters, Parameters};
+use super::permission::{Permission, Permissions, TopicPermission};
+use super::policy::{Policies, Policy, PolicyKind};
 use super::queue::{QueueDefinition, QueueKind, Ready};
 use super::store::{Kind, names};
 use super::topology::Topology;
@@ -58,6 +61,9 @@ impl Broker {
             authenticator: Authenticator::new(settings.auth.clone()),
             users: Users::default(),
             permissions: Permissions::default(),
+            policies: Policies::default(),
+            parameters: Parameters::default(),
+            global_parameters: GlobalParameters::default(),
             settings,
             topology: Topology::new(seed),
             queues: Slab::new(),
@@ -84,6 +90,10 @@ impl Broker {
                     })?;
                 }
             }
+        }
+        let vhosts: Vec<VhostKey> = broker.topology.vhosts().map(|(key, _)| key).collect();
+        for vhost in vhosts {
+            broker.refresh_policies(vhost);
         }
         Ok(broker)
     }
@@ -130,13 +140,17 @@ impl Broker {
             Kind::Exchange => self.restore_exchange(&stored),
             Kind::Queue => self.restore_queue(&stored, logs, now_ms),
             Kind::Binding => self.restore_binding(&stored),
-            Kind::TopicPermission
-            | Kind::VhostLimits
-            | Kind::UserLimits
-            | Kind::GlobalParameter
-            | Kind::Parameter
-            | Kind::Policy
-            | Kind::OperatorPolicy => Err("this version stores no such definition".to_owned()),
+            Kind::TopicPermission => self.restore_topic_permission(&stored),
+            Kind::VhostLimits => self.restore_vhost_limits(&stored),
+            Kind::GlobalParameter => {
+                self.global_parameters.restore(stored.value).map_err(|error| error.to_string())
+            }
+            Kind::Parameter => {
+                self.parameters.restore(stored.value).map_err(|error| error.to_string())
+            }
+            Kind::Policy => self.restore_policy(PolicyKind::User, &stored),
+            Kind::OperatorPolicy => self.restore_policy(PolicyKind::Operator, &stored),
+            Kind::UserLimits => Err("this version keeps limits with their user".to_owned()),
         }
     }
 
@@ -169,6 +183,29 @@ impl Broker {
         let (user, vhost, permission) =
             Permission::from_record(stored.value).map_err(|error| error.to_string())?;
         self.permissions.set(user, vhost, permission);
+        Ok(())
+    }
+
+    fn restore_topic_permission(&mut self, stored: &Stored<'_>) -> Result<(), String> {
+        let (user, vhost, permission) =
+            TopicPermission::from_record(stored.value).map_err(|error| error.to_string())?;
+        self.permissions.set_topic(user, vhost, permission);
+        Ok(())
+    }
+
+    fn restore_vhost_limits(&mut self, stored: &Stored<'_>) -> Result<(), String> {
+        let [vhost] = stored.names::<1>()?;
+        let vhost = self.vhost_named(vhost)?;
+        let limits = VhostLimits::from_record(stored.value).map_err(|error| error.to_string())?;
+        self.limit_vhost(vhost, limits);
+        Ok(())
+    }
+
+    fn restore_policy(&mut self, kind: PolicyKind, stored: &Stored<'_>) -> Result<(), String> {
+        let [vhost, _] = stored.names::<2>()?;
+        self.vhost_named(vhost)?;
+        let policy = Policy::from_record(stored.value).map_err(|error| error.to_string())?;
+        self.policies.put(kind, vhost, policy);
         Ok(())
     }
 

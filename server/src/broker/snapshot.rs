@@ -4,6 +4,7 @@
 //! carry totals only. Times are Unix milliseconds.
 
 use leveret_protocol::field::OwnedTable;
+use serde_json::{Map, Value};
 
 /// Message counters of one object, totals since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +108,7 @@ pub struct QueueRow {
     /// Name of the operator policy in force.
     pub operator_policy: Option<String>,
     /// Merged definition of both policies.
-    pub effective_policy: OwnedTable,
+    pub effective_policy: Map<String, Value>,
     /// Ready messages.
     pub messages_ready: u64,
     /// Delivered and not yet acknowledged.
@@ -330,6 +331,8 @@ pub struct VhostRow {
     pub tracing: bool,
     /// Cannot be deleted.
     pub protected: bool,
+    /// Limits as (name, value).
+    pub limits: Vec<(String, i64)>,
     /// Ready messages.
     pub messages_ready: u64,
     /// Unacknowledged messages.
@@ -395,9 +398,22 @@ pub struct PolicyRow {
     /// `all`, `queues`, `exchanges`, `classic_queues`, `quorum_queues`, `streams`.
     pub apply_to: String,
     /// Keys and values.
-    pub definition: OwnedTable,
+    pub definition: Map<String, Value>,
     /// Higher wins.
     pub priority: i64,
+}
+
+/// A runtime parameter.
+#[derive(Clone, Debug)]
+pub struct ParameterRow {
+    /// Virtual host.
+    pub vhost: String,
+    /// Component.
+    pub component: String,
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: Value,
 }
 
 /// A message as `basic.get` over HTTP, browse and publish see it.

@@ -2,6 +2,7 @@
 
 use super::auth::AuthSettings;
 use super::connection::ConnectionInfo;
+use super::control::Removal;
 use super::effect::{Effects, Request};
 use super::exception::Exception;
 use super::ids::ConnectionId;
@@ -57,6 +58,15 @@ impl Node {
         node.with(|broker, ctx| broker.seed("/", user, Permission::full(), ctx)).expect("seeds");
         node.sync();
         node
+    }
+
+    /// The node after its process ended and started again.
+    fn restarted(self) -> Node {
+        drop(self.engine);
+        let (engine, recovered) =
+            Engine::open(self._dir.path(), EngineConfig::default()).expect("it opens again");
+        let broker = Broker::new(settings(), &recovered, 0, 1).expect("restored");
+        Node { broker, engine, effects: Effects::new(), now_ms: self.now_ms, _dir: self._dir }
     }
 
     fn with<T>(&mut self, call: impl FnOnce(&mut Broker, &mut Context<'_>) -> T) -> T {
@@ -323,4 +333,106 @@ fn arguments_are_refused_with_rabbitmqs_words() {
         );
     }
     assert_eq!(node.broker.queues.len(), 0);
+}
+
+/// A virtual host with one of everything in it.
+const SHOP: &str = r#"{
+    "users": [{"name": "u", "password_hash": "trF6k2ZSaYFVucIqI5FFaxWaT8Kb0NUfbjvs29WKkhUk27eL",
+               "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": ["management"]}],
+    "vhosts": [{"name": "shop", "description": "d", "tags": ["t"]}],
+    "permissions": [{"user": "u", "vhost": "shop", "configure": "a", "write": "b", "read": "c"}],
+    "topic_permissions":
+        [{"user": "u", "vhost": "shop", "exchange": "x", "write": "w", "read": "r"}],
+    "global_parameters": [{"name": "cluster_name", "value": "hares"}],
+    "policies": [{"vhost": "shop", "name": "p", "pattern": "^x", "apply-to": "exchanges",
+                  "priority": 3, "definition": {"alternate-exchange": "amq.fanout"}}],
+    "parameters": [
+        {"vhost": "shop", "component": "operator_policy", "name": "o", "value":
+            {"pattern": ".*", "definition": {"max-length": 7}, "priority": 0, "apply-to": "queues"}},
+        {"vhost": "shop", "component": "vhost-limits", "name": "limits",
+         "value": {"max-queues": 5}},
+        {"vhost": "shop", "component": "federation-upstream", "name": "f",
+         "value": {"uri": "amqp://h"}}
+    ],
+    "exchanges": [{"name": "x", "vhost": "shop", "type": "topic", "durable": true,
+                   "auto_delete": false, "internal": false, "arguments": {}}],
+    "queues": [{"name": "q", "vhost": "shop", "durable": true, "auto_delete": false,
+                "arguments": {}}],
+    "bindings": [{"source": "x", "vhost": "shop", "destination": "q", "destination_type": "queue",
+                  "routing_key": "k.#", "arguments": {}}]
+}"#;
+
+fn import(node: &mut Node, text: &str) {
+    use super::definitions::{ParseOptions, Plan};
+    let plan = Plan::parse(text.into(), ParseOptions::default()).expect("a sound file");
+    for step in plan.steps() {
+        node.with(|broker, ctx| broker.apply(step, ctx)).expect("applies");
+    }
+    node.sync();
+}
+
+fn export(node: &Node) -> String {
+    node.broker.export(None).expect("the whole node")
+}
+
+/// Goal: what an administrator made is there after a restart, and is gone with its virtual host
+/// and user, from memory and from the log.
+#[test]
+fn definitions_survive_a_restart_and_go_with_their_virtual_host() {
+    let mut node = Node::new();
+    let empty = export(&node);
+    import(&mut node, SHOP);
+    let full = export(&node);
+    for name in ["shop", "federation-upstream", "max-queues", "hares", "k.#", "operator_policy"] {
+        assert!(full.contains(name), "{name} in {full}");
+    }
+    import(&mut node, SHOP);
+    assert_eq!(export(&node), full, "twice is once");
+    let mut node = node.restarted();
+    assert_eq!(export(&node), full);
+    let rows = node.with(|broker, ctx| broker.queue_rows(None, None, ctx));
+    assert_eq!(rows[0].operator_policy.as_deref(), Some("o"));
+    let removals = [
+        Removal::Vhost("shop".to_owned()),
+        Removal::User("u".to_owned()),
+        Removal::GlobalParameter("cluster_name".to_owned()),
+    ];
+    for removal in &removals {
+        node.with(|broker, ctx| broker.remove(removal, ctx)).expect("removes");
+        assert!(node.with(|broker, ctx| broker.remove(removal, ctx)).is_err(), "{removal:?}");
+    }
+    assert_eq!(export(&node), empty);
+    node.sync();
+    assert_eq!(export(&node.restarted()), empty);
+}
+
+#[test]
+fn a_deleted_virtual_host_closes_its_connections() {
+    let mut node = Node::new();
+    let client = node.connect(1);
+    node.call(client, declare("q", true)).expect("declared");
+    node.call(client, consume("q", "c", false)).expect("consumes");
+    let removal = Removal::Vhost("/".to_owned());
+    node.with(|broker, ctx| broker.remove(&removal, ctx)).expect("removes");
+    assert!(matches!(
+        node.effects.requests.as_slice(),
+        [Request::CloseConnection(id, _)] if *id == client
+    ));
+    node.sync();
+    assert!(node.broker.connection_rows(&node.effects).is_empty());
+    node.with(|broker, ctx| broker.connection_gone(client, ctx));
+}
+
+#[test]
+fn a_protected_virtual_host_stays() {
+    let mut node = Node::new();
+    let step = super::definitions::Step::Vhost(super::definitions::VhostStep {
+        name: "/".into(),
+        protected: Some(true),
+        ..Default::default()
+    });
+    assert_eq!(node.with(|broker, ctx| broker.apply(step, ctx)), Ok(false));
+    let removal = Removal::Vhost("/".to_owned());
+    assert!(node.with(|broker, ctx| broker.remove(&removal, ctx)).is_err());
+    assert!(export(&node).contains("\"name\":\"/\""));
 }

@@ -22,8 +22,8 @@ enum Kind {
     Protocol,
     /// An object of names and states.
     States,
-    /// `queue` or `exchange`.
-    SourceKind,
+    /// `exchange`, as every source is one.
+    Exchange,
     /// Something RabbitMQ has and we do not: always empty.
     Empty,
     /// Something RabbitMQ counts and we do not: always zero.
@@ -33,7 +33,7 @@ enum Kind {
 /// A column: its name here, and where the API has it.
 type Column = (&'static str, &'static str, Kind);
 
-use Kind::{Address, Arguments, Empty, Plain, Protocol, SourceKind, States, Words, Zero};
+use Kind::{Address, Arguments, Empty, Exchange, Plain, Protocol, States, Words, Zero};
 
 const QUEUE_COLUMNS: &[Column] = &[
     ("name", "name", Plain),
@@ -90,7 +90,7 @@ const EXCHANGE_COLUMNS: &[Column] = &[
 
 const BINDING_COLUMNS: &[Column] = &[
     ("source_name", "source", Plain),
-    ("source_kind", "", SourceKind),
+    ("source_kind", "", Exchange),
     ("destination_name", "destination", Plain),
     ("destination_kind", "destination_type", Plain),
     ("routing_key", "routing_key", Plain),
@@ -421,7 +421,7 @@ fn cell(row: &Value, (_, path, kind): Column) -> Cell {
         Address => address(value.as_str().unwrap_or_default()),
         Protocol => protocol(value.as_str().unwrap_or_default()),
         States => states(value),
-        SourceKind => Cell::text("exchange"),
+        Exchange => Cell::text("exchange"),
         Empty => Cell::Plain(Value::Null),
         Zero => Cell::Plain(Value::from(0)),
     }

@@ -3,6 +3,7 @@
 use super::arguments::Arguments;
 use super::failure::Failure;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// How results are written.
@@ -54,13 +55,12 @@ impl Cell {
 
     fn table(&self) -> String {
         match self {
-            Cell::Plain(value) => plain(value),
             Cell::Arguments(value) => arguments(value),
             Cell::Words(Value::Array(words)) => {
                 let words: Vec<String> = words.iter().map(plain).collect();
                 format!("[{}]", words.join(", "))
             }
-            Cell::Words(value) => plain(value),
+            Cell::Plain(value) | Cell::Words(value) => plain(value),
             Cell::Both(text, _) => escape(text),
         }
     }
@@ -69,8 +69,10 @@ impl Cell {
         match self {
             Cell::Plain(Value::Null) | Cell::Words(Value::Null) => Value::String(String::new()),
             Cell::Arguments(Value::Null) => Value::Object(serde_json::Map::new()),
-            Cell::Plain(value) | Cell::Arguments(value) | Cell::Words(value) => value.clone(),
-            Cell::Both(_, value) => value.clone(),
+            Cell::Plain(value)
+            | Cell::Arguments(value)
+            | Cell::Words(value)
+            | Cell::Both(_, value) => value.clone(),
         }
     }
 
@@ -106,7 +108,9 @@ fn escape(text: &str) -> String {
             '\t' => escaped.push_str("\\t"),
             '\n' => escaped.push_str("\\n"),
             '\r' => escaped.push_str("\\r"),
-            c if c.is_control() => escaped.push_str(&format!("\\{:03o}", u32::from(c))),
+            c if c.is_control() => {
+                write!(escaped, "\\{:03o}", u32::from(c)).expect("a String takes every text");
+            }
             c => escaped.push(c),
         }
     }
@@ -339,7 +343,7 @@ impl<'a> Output<'a> {
         let line = |cells: &[String], bold: bool| {
             let (on, off) = if bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
             let bar = "\x1b(0x\x1b(B";
-            let padded: String = cells
+            let padded: Vec<String> = cells
                 .iter()
                 .zip(&widths)
                 .map(|(cell, width)| {
@@ -347,7 +351,7 @@ impl<'a> Output<'a> {
                     format!("{bar} {on}{cell}{off}{padding} ")
                 })
                 .collect();
-            format!("{padded}{bar}")
+            format!("{}{bar}", padded.concat())
         };
         writeln!(self.out, "{}", rule('l', 'w', 'k'))?;
         if self.headers {

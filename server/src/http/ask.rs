@@ -15,11 +15,14 @@ macro_rules! questions {
         impl ControlHandle {$(
             $(#[$doc])*
             pub(crate) async fn $name(&self $(, $argument: $type)*) -> Result<$rows, ApiError> {
-                match self.ask($request).await? {
-                    ControlReply::$reply(rows) => Ok(rows),
-                    ControlReply::Refused(_) => Err(ApiError::NotFound),
-                    other => panic!("{} was answered by {other:?}", stringify!($name)),
+                let reply = self.ask($request).await?;
+                if let ControlReply::Refused(_) = reply {
+                    return Err(ApiError::NotFound);
                 }
+                let ControlReply::$reply(rows) = reply else {
+                    panic!("{} was answered by {reply:?}", stringify!($name));
+                };
+                Ok(rows)
             }
         )*}
     };

@@ -75,11 +75,11 @@ impl Principal {
         let (user, password) = basic_credentials(value.as_bytes()).ok_or(ApiError::LoginFailed)?;
         let loopback = address.to_canonical().is_loopback();
         let request = ControlRequest::Authenticate { user, password, loopback };
-        let row = match control.ask(request).await? {
-            ControlReply::Users(mut rows) => rows.pop().ok_or(ApiError::LoginFailed)?,
-            ControlReply::Refused(_) => return Err(ApiError::LoginFailed),
-            other => unreachable!("authentication is answered by users, not {other:?}"),
+        let reply = control.ask(request).await?;
+        let ControlReply::Users(mut rows) = reply else {
+            panic!("a login was answered by {reply:?}");
         };
+        let row = rows.pop().ok_or(ApiError::LoginFailed)?;
         let rows = control.permissions().await?;
         Ok(Principal::User { vhosts: vhosts_of(&row.name, rows), name: row.name, tags: row.tags })
     }

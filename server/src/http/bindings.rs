@@ -151,7 +151,7 @@ impl Row for BindingView {
 async fn all(call: Call) -> Outcome {
     let rows = call.control().bindings(call.vhost()).await?;
     let visible = rows.into_iter().filter(|row| call.principal.sees_vhost(&row.vhost));
-    list::plain(&call, visible.map(BindingView::of).collect())
+    Ok(list::plain(&call, visible.map(BindingView::of).collect()))
 }
 
 async fn of_queue(call: Call) -> Outcome {
@@ -159,7 +159,7 @@ async fn of_queue(call: Call) -> Outcome {
     call.control().queue(call.parameter("vhost"), name).await?;
     let rows = call.control().bindings(call.vhost()).await?;
     let own = rows.into_iter().filter(|row| row.destination_is_queue && row.destination == name);
-    list::plain(&call, own.map(BindingView::of).collect())
+    Ok(list::plain(&call, own.map(BindingView::of).collect()))
 }
 
 /// The bindings between the two objects of the path.
@@ -184,7 +184,7 @@ fn ends(call: &Call, destination: Destination) -> (String, String) {
 }
 
 async fn between(call: Call, destination: Destination) -> Outcome {
-    list::plain(&call, matching(&call, destination).await?)
+    Ok(list::plain(&call, matching(&call, destination).await?))
 }
 
 /// The binding of the path.
@@ -195,7 +195,7 @@ async fn named(call: &Call, destination: Destination) -> Result<BindingView, Api
 }
 
 async fn one(call: Call, destination: Destination) -> Outcome {
-    list::single(&call, &named(&call, destination).await?)
+    Ok(list::single(&call, &named(&call, destination).await?))
 }
 
 async fn bind(call: Call, destination: Destination) -> Outcome {

@@ -79,10 +79,11 @@ impl Call {
 
     /// Asks the broker to change something. A refusal becomes RabbitMQ's error reply.
     pub(crate) async fn order(&self, request: ControlRequest) -> Result<ControlReply, ApiError> {
-        match self.control().ask(request).await? {
-            ControlReply::Refused(exception) => Err(refusal(exception)),
-            reply => Ok(reply),
+        let reply = self.control().ask(request).await?;
+        if let ControlReply::Refused(exception) = reply {
+            return Err(refusal(exception));
         }
+        Ok(reply)
     }
 
     /// The body as a JSON object; an empty body is an empty object.

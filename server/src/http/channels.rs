@@ -106,7 +106,7 @@ impl Row for ChannelView {
         let now = counters(row);
         write_message_stats(object, &[PUBLISHED, CONSUMED], &now, &movement, self.ranges.messages);
         if let Some(consumers) = &self.consumers {
-            object.list("consumer_details", consumers, |consumer, object| consumer.render(object));
+            object.list("consumer_details", consumers, ConsumerView::render);
             object.field("publishes", &json!([]));
             object.field("deliveries", &json!([]));
         }
@@ -132,7 +132,7 @@ async fn of_vhost(call: Call) -> Outcome {
     call.control().vhost(vhost).await?;
     let mut rows = visible(&call).await?;
     rows.retain(|view| view.row.vhost == vhost);
-    list::plain(&call, rows)
+    Ok(list::plain(&call, rows))
 }
 
 /// The channels of the connection of the path.
@@ -140,7 +140,7 @@ pub(crate) async fn of_connection(call: Call) -> Outcome {
     let connection = connections::named(&call).await?;
     let mut rows = visible(&call).await?;
     rows.retain(|view| view.row.connection_id == connection.id);
-    list::plain(&call, rows)
+    Ok(list::plain(&call, rows))
 }
 
 async fn one(call: Call) -> Outcome {
@@ -152,5 +152,5 @@ async fn one(call: Call) -> Outcome {
         consumer.connection_id == view.row.connection_id && consumer.channel == view.row.number
     });
     let consumers = Some(own.map(|consumer| ConsumerView::of(&call, consumer)).collect());
-    list::single(&call, &ChannelView { consumers, ..view })
+    Ok(list::single(&call, &ChannelView { consumers, ..view }))
 }

@@ -156,7 +156,7 @@ async fn of_vhost(call: Call) -> Outcome {
     let vhost = call.parameter("vhost");
     call.control().vhost(vhost).await?;
     let rows = visible(&call).await?.into_iter().filter(|row| row.vhost == vhost);
-    list::plain(&call, rows.map(|row| ConnectionView::of(&call, row)).collect())
+    Ok(list::plain(&call, rows.map(|row| ConnectionView::of(&call, row)).collect()))
 }
 
 async fn of_user(call: Call) -> Outcome {
@@ -182,7 +182,7 @@ pub(crate) async fn named(call: &Call) -> Result<ConnectionRow, ApiError> {
 async fn one(call: Call) -> Outcome {
     call.watch(Family::Connection);
     let row = named(&call).await?;
-    list::single(&call, &ConnectionView::of(&call, row))
+    Ok(list::single(&call, &ConnectionView::of(&call, row)))
 }
 
 /// The text behind `CONNECTION_FORCED - `: the client of the API may give its own.

@@ -86,5 +86,5 @@ async fn all(call: Call) -> Outcome {
     let visible = rows.into_iter().filter(|row| {
         call.principal.sees_vhost(&row.vhost) && (sees_all || row.user == call.principal.name())
     });
-    list::plain(&call, visible.map(|row| ConsumerView::of(&call, row)).collect())
+    Ok(list::plain(&call, visible.map(|row| ConsumerView::of(&call, row)).collect()))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How long a reply may take before the client is told that the broker is not available.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+const REPLY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Makes the two ends. `waker` belongs to the poll of the loop that will own the inbox.
 pub fn channel(waker: Arc<mio::Waker>) -> (ControlHandle, ControlInbox) {

@@ -116,7 +116,7 @@ async fn all(call: Call) -> Outcome {
 async fn one(call: Call) -> Outcome {
     call.watch(Family::Exchange);
     let row = call.control().exchange(call.parameter("vhost"), &call.exchange("name")).await?;
-    list::single(&call, &ExchangeView { single: true, ..ExchangeView::of(&call, row) })
+    Ok(list::single(&call, &ExchangeView { single: true, ..ExchangeView::of(&call, row) }))
 }
 
 async fn bindings(call: Call, wanted: fn(&BindingRow, &str) -> bool) -> Outcome {
@@ -124,7 +124,7 @@ async fn bindings(call: Call, wanted: fn(&BindingRow, &str) -> bool) -> Outcome 
     call.control().exchange(call.parameter("vhost"), &name).await?;
     let rows = call.control().bindings(call.vhost()).await?;
     let rows = rows.into_iter().filter(|row| wanted(row, &name));
-    list::plain(&call, rows.map(BindingView::of).collect())
+    Ok(list::plain(&call, rows.map(BindingView::of).collect()))
 }
 
 async fn declare(call: Call) -> Outcome {

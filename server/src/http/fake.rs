@@ -224,7 +224,7 @@ pub(crate) fn queue(name: &str, kind: &'static str) -> QueueRow {
         arguments: table(),
         policy: Some("ttl".to_owned()),
         operator_policy: None,
-        effective_policy: table(),
+        effective_policy: serde_json::Map::new(),
         messages_ready: 5,
         messages_unacknowledged: 2,
         message_bytes_ready: 50,
@@ -348,6 +348,7 @@ fn vhost(name: &str) -> VhostRow {
         default_queue_type: "classic".to_owned(),
         tracing: false,
         protected: false,
+        limits: vec![("max-queues".to_owned(), 50)],
         messages_ready: 5,
         messages_unacknowledged: 2,
         stats: BUSY,
@@ -491,5 +492,10 @@ fn answer(request: &ControlRequest) -> ControlReply {
         | ControlRequest::CloseConnection { .. } => ControlReply::Done,
         ControlRequest::Publish { .. } => ControlReply::Routed(true),
         ControlRequest::Get { .. } => ControlReply::Messages(Vec::new()),
+        ControlRequest::Parameters => ControlReply::Parameters(Vec::new()),
+        ControlRequest::GlobalParameters => ControlReply::GlobalParameters(Vec::new()),
+        ControlRequest::Export { .. } => ControlReply::Text("{}".to_owned()),
+        ControlRequest::Apply { .. } => ControlReply::Created,
+        ControlRequest::Remove(_) => ControlReply::Done,
     }
 }

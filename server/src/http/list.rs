@@ -108,20 +108,20 @@ pub(crate) fn columns(query: &Query) -> Columns {
 }
 
 /// One object, with the columns the request wants.
-pub(crate) fn single<T: Row>(call: &Call, row: &T) -> Outcome {
+pub(crate) fn single<T: Row>(call: &Call, row: &T) -> Response<Body> {
     object(call, |object| row.render(object))
 }
 
 /// One object of whatever fields, with the columns the request wants.
-pub(crate) fn object(call: &Call, fields: impl FnOnce(&mut ObjectWriter<'_>)) -> Outcome {
+pub(crate) fn object(call: &Call, fields: impl FnOnce(&mut ObjectWriter<'_>)) -> Response<Body> {
     let mut out = Vec::new();
     ObjectWriter::write(&mut out, &columns(&call.query), fields);
-    Ok(json_bytes(out))
+    json_bytes(out)
 }
 
 /// A list that can be paged.
 pub(crate) fn paged<T: Row>(call: &Call, mut rows: Vec<T>) -> Outcome {
-    let Some(page) = Page::of(&call.query)? else { return plain(call, rows) };
+    let Some(page) = Page::of(&call.query)? else { return Ok(plain(call, rows)) };
     let total = rows.len();
     rows.retain(|row| page.filter.passes(row.name()));
     let filtered = rows.len();
@@ -160,14 +160,14 @@ pub(crate) fn paged<T: Row>(call: &Call, mut rows: Vec<T>) -> Outcome {
 }
 
 /// A list that is never paged.
-pub(crate) fn plain<T: Row>(call: &Call, mut rows: Vec<T>) -> Outcome {
+pub(crate) fn plain<T: Row>(call: &Call, mut rows: Vec<T>) -> Response<Body> {
     sort(&mut rows, &call.query);
     let mut list = Pieces::new(rows, columns(&call.query));
     let mut first = Vec::new();
     if list.append_piece(&mut first) {
-        Ok(json_body(Box::pin(list.with_first(first))))
+        json_body(Box::pin(list.with_first(first)))
     } else {
-        Ok(json_bytes(first))
+        json_bytes(first)
     }
 }
 

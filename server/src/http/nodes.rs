@@ -11,7 +11,7 @@ use super::overview::{
 };
 use super::rates::{Counters, Family, Movement};
 use super::response::{ApiError, Outcome, json_value};
-use super::route::{Route, get};
+use super::route::{Route, done, get};
 use super::server::{Server, unix_ms};
 use super::stats::{CHURN, write_numbers};
 use crate::broker::snapshot::OverviewRow;
@@ -38,13 +38,13 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         path: "/api/nodes/{node}/memory",
         verbs: &[get(Access::Monitoring, "What the memory is used for", |call| {
-            Box::pin(memory(call))
+            done(memory(&call))
         })],
     },
     Route {
         path: "/api/nodes/{node}/memory/relative",
         verbs: &[get(Access::Monitoring, "What the memory is used for, in percent", |call| {
-            Box::pin(memory_relative(call))
+            done(memory_relative(&call))
         })],
     },
 ];
@@ -213,7 +213,7 @@ async fn view(call: &Call) -> Result<NodeView, ApiError> {
 }
 
 async fn all(call: Call) -> Outcome {
-    list::plain(&call, vec![view(&call).await?])
+    Ok(list::plain(&call, vec![view(&call).await?]))
 }
 
 /// Refuses any other node's name.
@@ -224,7 +224,7 @@ fn check_node(call: &Call) -> Result<(), ApiError> {
 
 async fn one(call: Call) -> Outcome {
     check_node(&call)?;
-    list::single(&call, &view(&call).await?)
+    Ok(list::single(&call, &view(&call).await?))
 }
 
 /// The parts RabbitMQ tells apart. All of our memory is one: what the process holds.
@@ -273,14 +273,14 @@ fn memory_of(state: &ProcessState) -> Value {
     parts
 }
 
-async fn memory(call: Call) -> Outcome {
-    check_node(&call)?;
+fn memory(call: &Call) -> Outcome {
+    check_node(call)?;
     let state = ProcessState::read(&call.server.settings.data_dir);
     Ok(json_value(&json!({"memory": memory_of(&state)})))
 }
 
-async fn memory_relative(call: Call) -> Outcome {
-    check_node(&call)?;
+fn memory_relative(call: &Call) -> Outcome {
+    check_node(call)?;
     let mut parts = json!({"other_proc": 100, "total": 100});
     for part in MEMORY_PARTS {
         parts[part] = Value::from(0);

@@ -5,12 +5,13 @@ use super::call::Call;
 use super::json::ObjectWriter;
 use super::list;
 use super::rates::{Counters, Family, Movement};
-use super::response::{ApiError, Outcome, json_value};
-use super::route::{Route, get};
+use super::response::{ApiError, Body, Outcome, json_value};
+use super::route::{Route, done, get};
 use super::server::Server;
 use super::stats::{self, Ranges, write_numbers};
 use super::{ListenerInfo, RABBITMQ_VERSION};
 use crate::broker::snapshot::{MessageStats, OverviewRow, VhostRow};
+use hyper::Response;
 use serde_json::{Value, json};
 
 /// What `erlang_version` says: there is none, and tools want something that looks like one.
@@ -33,31 +34,29 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/whoami",
-        verbs: &[get(Access::Management, "Who asks", |call| Box::pin(whoami(call)))],
+        verbs: &[get(Access::Management, "Who asks", |call| done(Ok(whoami(&call))))],
     },
     Route {
         path: "/api/version",
         verbs: &[get(Access::Open, "The version", |_| {
-            Box::pin(async { Ok(json_value(&json!(RABBITMQ_VERSION))) })
+            done(Ok(json_value(&json!(RABBITMQ_VERSION))))
         })],
     },
     Route {
         path: "/api/auth",
         verbs: &[get(Access::Open, "Whether OAuth is on", |_| {
-            Box::pin(async {
-                Ok(json_value(&json!({
-                    "enable_uaa": false,
-                    "oauth_enabled": false,
-                    "uaa_client_id": "",
-                    "uaa_location": "",
-                })))
-            })
+            done(Ok(json_value(&json!({
+                "enable_uaa": false,
+                "oauth_enabled": false,
+                "uaa_client_id": "",
+                "uaa_location": "",
+            }))))
         })],
     },
     Route {
         path: "/api/extensions",
         verbs: &[get(Access::Management, "Extensions of the console", |_| {
-            Box::pin(async { Ok(json_value(&json!([{"javascript": "dispatcher.js"}]))) })
+            done(Ok(json_value(&json!([{"javascript": "dispatcher.js"}]))))
         })],
     },
     Route {
@@ -68,31 +67,31 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/federation-links",
-        verbs: &[get(Access::Monitoring, "Federation links", |_| Box::pin(none()))],
+        verbs: &[get(Access::Monitoring, "Federation links", |_| done(Ok(none())))],
     },
     Route {
         path: "/api/federation-links/{vhost}",
         verbs: &[get(Access::Monitoring, "Federation links of a virtual host", |_| {
-            Box::pin(none())
+            done(Ok(none()))
         })],
     },
     Route {
         path: "/api/feature-flags",
-        verbs: &[get(Access::Management, "Feature flags", |call| Box::pin(feature_flags(call)))],
+        verbs: &[get(Access::Management, "Feature flags", |_| done(Ok(feature_flags())))],
     },
     Route {
         path: "/api/deprecated-features",
-        verbs: &[get(Access::Management, "Deprecated features", |_| Box::pin(none()))],
+        verbs: &[get(Access::Management, "Deprecated features", |_| done(Ok(none())))],
     },
     Route {
         path: "/api/deprecated-features/used",
-        verbs: &[get(Access::Management, "Deprecated features in use", |_| Box::pin(none()))],
+        verbs: &[get(Access::Management, "Deprecated features in use", |_| done(Ok(none())))],
     },
 ];
 
 /// A list of something there is none of.
-async fn none() -> Outcome {
-    Ok(json_value(&json!([])))
+fn none() -> Response<Body> {
+    json_value(&json!([]))
 }
 
 /// What is sampled of an overview.
@@ -125,7 +124,7 @@ async fn overview(call: Call) -> Outcome {
         movement = Movement::default();
     }
     let ranges = Ranges::of(&call.query);
-    list::object(&call, |object| {
+    Ok(list::object(&call, |object| {
         write_identity(object, &call.server, &row);
         object.object("message_stats", |object| {
             let quiet = now.stats == MessageStats::default();
@@ -158,7 +157,7 @@ async fn overview(call: Call) -> Outcome {
             object.field("listeners", &listeners(&call.server));
             object.field("contexts", &contexts(&call.server, true));
         }
-    })
+    }))
 }
 
 /// How many of everything.
@@ -310,7 +309,7 @@ pub(crate) fn contexts(server: &Server, with_node: bool) -> Value {
     .collect()
 }
 
-async fn whoami(call: Call) -> Outcome {
+fn whoami(call: &Call) -> Response<Body> {
     let tags: Vec<&str> = match &call.principal {
         Principal::Anonymous => Vec::new(),
         Principal::Operator => vec!["administrator"],
@@ -318,7 +317,7 @@ async fn whoami(call: Call) -> Outcome {
     };
     let internal = call.principal == Principal::Operator;
     let name = call.principal.name();
-    Ok(json_value(&json!({"name": name, "tags": tags, "is_internal_user": internal})))
+    json_value(&json!({"name": name, "tags": tags, "is_internal_user": internal}))
 }
 
 async fn cluster_name(call: Call) -> Outcome {
@@ -347,7 +346,7 @@ pub(crate) const FEATURE_FLAGS: &[(&str, &str)] = &[
     ("virtual_host_metadata", "Descriptions and tags of virtual hosts"),
 ];
 
-async fn feature_flags(_: Call) -> Outcome {
+fn feature_flags() -> Response<Body> {
     let flags: Value = FEATURE_FLAGS
         .iter()
         .map(|(name, description)| {
@@ -361,5 +360,5 @@ async fn feature_flags(_: Call) -> Outcome {
             })
         })
         .collect();
-    Ok(json_value(&flags))
+    json_value(&flags)
 }

@@ -116,13 +116,13 @@ async fn all(call: Call) -> Outcome {
     check_path(&call).await?;
     let mut rows = call.control().permissions().await?;
     rows.retain(|row| concerns(&call, &row.user, &row.vhost));
-    list::plain(&call, rows)
+    Ok(list::plain(&call, rows))
 }
 
 async fn one(call: Call) -> Outcome {
     let rows = call.control().permissions().await?;
     let row = rows.into_iter().find(|row| concerns(&call, &row.user, &row.vhost));
-    list::single(&call, &row.ok_or(ApiError::NotFound)?)
+    Ok(list::single(&call, &row.ok_or(ApiError::NotFound)?))
 }
 
 /// The topic permissions the path is about.
@@ -134,17 +134,17 @@ pub(crate) async fn matching(call: &Call) -> Result<Vec<TopicPermissionRow>, Api
 
 async fn topics(call: Call) -> Outcome {
     check_path(&call).await?;
-    list::plain(&call, matching(&call).await?)
+    Ok(list::plain(&call, matching(&call).await?))
 }
 
 async fn topics_of(call: Call) -> Outcome {
     let rows = matching(&call).await?;
-    if rows.is_empty() { Err(ApiError::NotFound) } else { list::plain(&call, rows) }
+    if rows.is_empty() { Err(ApiError::NotFound) } else { Ok(list::plain(&call, rows)) }
 }
 
 async fn topic(call: Call) -> Outcome {
     let exchange = call.parameter("exchange");
     let rows = matching(&call).await?;
     let row = rows.into_iter().find(|row| row.exchange == exchange);
-    list::single(&call, &row.ok_or(ApiError::NotFound)?)
+    Ok(list::single(&call, &row.ok_or(ApiError::NotFound)?))
 }

@@ -125,7 +125,7 @@ impl Row for QueueView {
             object.object("owner_pid_details", |details| write_owner(details, owner));
         }
         if let Some(consumers) = &self.consumers {
-            object.list("consumer_details", consumers, |consumer, object| consumer.render(object));
+            object.list("consumer_details", consumers, ConsumerView::render);
             object.field("incoming", &json!([]));
             object.field("deliveries", &json!([]));
         }
@@ -146,7 +146,7 @@ impl QueueView {
         object.field("state", "running");
         object.field("policy", &row.policy);
         object.field("operator_policy", &row.operator_policy);
-        object.lazy("effective_policy_definition", || to_json(row.effective_policy.as_ref()));
+        object.field("effective_policy_definition", &row.effective_policy);
         object.lazy("pid", || self.server.queue_pid(&row.vhost, &row.name));
     }
 
@@ -239,7 +239,7 @@ async fn one(call: Call) -> Outcome {
     let consumers = call.control().consumers(call.vhost()).await?;
     let own = consumers.into_iter().filter(|consumer| consumer.queue == row.name);
     let consumers = Some(own.map(|consumer| ConsumerView::of(&call, consumer)).collect());
-    list::single(&call, &QueueView { consumers, ..QueueView::of(&call, row) })
+    Ok(list::single(&call, &QueueView { consumers, ..QueueView::of(&call, row) }))
 }
 
 async fn declare(call: Call) -> Outcome {

@@ -21,6 +21,8 @@ const OBJECTS_MAX: usize = 20_000;
 const HISTORY_OBJECTS_MAX: usize = 100;
 /// Samples of a history: ten minutes.
 const HISTORY_MAX: usize = 121;
+/// Oldest point that one request may ask for: a year, which no history reaches back to.
+const AGE_MAX_S: u64 = 366 * 86_400;
 /// Points of a history that one request may ask for.
 const POINTS_MAX: u64 = 500;
 
@@ -86,7 +88,7 @@ impl Range {
     pub(crate) fn of(query: &Query, kind: &str) -> Option<Range> {
         let seconds = |suffix: &str| query.get(&format!("{kind}_{suffix}"))?.parse::<u64>().ok();
         let (age, increment) = (seconds("age")?, seconds("incr")?);
-        let sound = 0 < increment && age <= u64::from(u32::MAX) && age / increment <= POINTS_MAX;
+        let sound = 0 < increment && age <= AGE_MAX_S && age / increment <= POINTS_MAX;
         sound.then_some(Range { age_ms: age * 1000, increment_ms: increment * 1000 })
     }
 }

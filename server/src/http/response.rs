@@ -103,7 +103,7 @@ impl ApiError {
             if body.is_null() { empty(status) } else { with_status(json_value(&body), status) };
         match &self {
             ApiError::NoCredentials | ApiError::LoginFailed => {
-                set(&mut response, header::WWW_AUTHENTICATE, "Basic realm=\"RabbitMQ Management\"")
+                set(&mut response, header::WWW_AUTHENTICATE, CHALLENGE);
             }
             ApiError::MethodNotAllowed(allow) => set(&mut response, header::ALLOW, allow),
             ApiError::BodyTimeout | ApiError::BodyTooLarge => {
@@ -123,6 +123,9 @@ impl ApiError {
         response
     }
 }
+
+/// What asks a client for its name and password.
+const CHALLENGE: &str = "Basic realm=\"RabbitMQ Management\"";
 
 /// 200 with a JSON body already written.
 pub(crate) fn json_bytes(body: Vec<u8>) -> Response<Body> {

@@ -7,7 +7,7 @@ use super::auth::Access;
 use super::call::Call;
 use super::response::{ApiError, Outcome};
 use hyper::Method;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 
 /// A handler, started.
@@ -65,6 +65,11 @@ pub(crate) struct Verb {
     pub(crate) summary: &'static str,
     /// What runs.
     pub(crate) handler: Handler,
+}
+
+/// A handler that was done at once.
+pub(crate) fn done(outcome: Outcome) -> Handling {
+    Box::pin(ready(outcome))
 }
 
 /// A `GET`.

@@ -39,9 +39,9 @@ const CONNECTIONS_MAX: usize = 512;
 /// Bytes of a request's head at most, and of what is read ahead.
 const HEAD_SIZE_MAX: usize = 64 << 10;
 /// How long a client may take for a request's head, and stay idle between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a client may take for a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a client may leave what we send untaken.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after the system refused a new connection (no descriptors left), so as not to spin.

@@ -17,7 +17,7 @@ const NAME_SIZE_MAX: usize = 255;
 /// A table as a JSON object. Where a name occurs twice its first value counts, as for routing.
 pub(crate) fn to_json(table: FieldTable<'_>) -> Value {
     let mut map = Map::new();
-    for (name, value) in table.iter() {
+    for (name, value) in table {
         map.entry(String::from_utf8_lossy(name).into_owned())
             .or_insert_with(|| value_to_json(value));
     }

@@ -1,44 +1,32 @@
 //! The pages outside of the API: a word to whoever looks in with a browser.
 
 use super::auth::Access;
-use super::response::{Body, Outcome, empty, json_bytes, set, with_status};
-use super::route::{Route, get};
+use super::response::{Body, empty, json_bytes, set, with_status};
+use super::route::{Route, done, get};
 use hyper::{Response, StatusCode, header};
 
 pub(super) const ROUTES: &[Route] = &[
     Route {
         path: "/",
-        verbs: &[get(Access::Open, "A page that names the API", |_| {
-            Box::pin(async { Ok(html(INDEX)) })
-        })],
+        verbs: &[get(Access::Open, "A page that names the API", |_| done(Ok(html(INDEX))))],
     },
     Route {
         path: "/api",
-        verbs: &[get(Access::Open, "Leads to the index", |_| {
-            Box::pin(async { Ok(moved("/api/index.html")) })
-        })],
+        verbs: &[get(Access::Open, "Leads to the index", |_| done(Ok(moved("/api/index.html"))))],
     },
     Route {
         path: "/api/index.html",
-        verbs: &[get(Access::Open, "A page that names the API", |_| {
-            Box::pin(async { Ok(html(INDEX)) })
-        })],
+        verbs: &[get(Access::Open, "A page that names the API", |_| done(Ok(html(INDEX))))],
     },
     Route {
         path: "/mgmt",
-        verbs: &[get(Access::Open, "Leads to the front page", |_| {
-            Box::pin(async { Ok(moved("/")) })
-        })],
+        verbs: &[get(Access::Open, "Leads to the front page", |_| done(Ok(moved("/"))))],
     },
     Route {
         path: "/favicon.ico",
-        verbs: &[get(Access::Open, "No icon", |_| Box::pin(no_content()))],
+        verbs: &[get(Access::Open, "No icon", |_| done(Ok(empty(StatusCode::NO_CONTENT))))],
     },
 ];
-
-async fn no_content() -> Outcome {
-    Ok(empty(StatusCode::NO_CONTENT))
-}
 
 const INDEX: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
 <title>Leveret</title></head><body><h1>Leveret</h1>\

@@ -57,10 +57,10 @@ async fn without_permissions(call: Call) -> Outcome {
     let mut rows = call.control().users().await?;
     let permissions = call.control().permissions().await?;
     rows.retain(|row| permissions.iter().all(|permission| permission.user != row.name));
-    list::plain(&call, rows)
+    Ok(list::plain(&call, rows))
 }
 
 async fn one(call: Call) -> Outcome {
     let row = call.control().user(call.parameter("user")).await?;
-    list::single(&call, &row)
+    Ok(list::single(&call, &row))
 }

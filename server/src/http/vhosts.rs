@@ -106,5 +106,5 @@ async fn one(call: Call) -> Outcome {
     call.watch(Family::Vhost);
     let row = call.control().vhost(call.parameter("vhost")).await?;
     let connections = call.control().connections().await?;
-    list::single(&call, &VhostView::of(&call, row, &connections))
+    Ok(list::single(&call, &VhostView::of(&call, row, &connections)))
 }
