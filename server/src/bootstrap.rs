@@ -23,7 +23,7 @@ use leveret_engine::{Engine, EngineConfig, IoChoice, Recovered};
 use leveret_protocol::field::{FieldTableBuilder, FieldValue, OwnedTable};
 use leveret_protocol::session::SessionSettings;
 
-use crate::broker::auth::AuthSettings;
+use crate::broker::auth::{AnonymousLogin, AuthSettings, Mechanism};
 use crate::broker::effect::Effects;
 use crate::broker::limits::UserLimits;
 use crate::broker::permission::Permission;
@@ -36,9 +36,7 @@ use crate::config::{
 };
 use crate::control_socket;
 use crate::ctl::{self, Tool};
-use crate::http::{
-    self, BODY_SIZE_MAX_DEFAULT, HttpListeners, HttpSettings, ListenerInfo, RABBITMQ_VERSION,
-};
+use crate::http::{self, HttpListeners, HttpSettings, ListenerInfo, RABBITMQ_VERSION};
 use crate::runtime_record::{self, RuntimePlaces, RuntimeRecord};
 use crate::shell::clock::Clock;
 use crate::shell::listener::{self, BoundSocket};
@@ -186,7 +184,7 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         log_files: log_files(config),
         started_unix_ms,
         listeners: infos,
-        body_size_max: BODY_SIZE_MAX_DEFAULT,
+        body_size_max: config.http_body_size_max,
     };
     let http = http::start(http_settings, listeners, handle)
         .map_err(failed("cannot start the management API"))?;
@@ -224,7 +222,7 @@ fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => tracing::info!(limit = ?limit.current, "open files"),
+        Ok(()) => tracing::debug!(limit = ?limit.current, "open files"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
 }
@@ -284,15 +282,31 @@ fn make_broker(config: &Config, recovered: &Recovered) -> Result<(Clock, Broker)
     let settings = BrokerSettings {
         message_size_max: config.message_size_max,
         cluster_name: config.cluster_name().to_owned(),
-        auth: AuthSettings {
-            loopback_users: config.loopback_users().into_iter().collect(),
-            ..AuthSettings::default()
-        },
+        auth: auth_settings(config),
     };
     let entropy = clock.entropy();
     let broker = Broker::new(settings, recovered, clock.now_ns() / 1_000_000, entropy)
         .map_err(failed("the data directory cannot be understood"))?;
     Ok((clock, broker))
+}
+
+/// How one logs in. Mechanisms that are not there (`EXTERNAL` before there is TLS) are left out,
+/// since clients take the first offer they know.
+fn auth_settings(config: &Config) -> AuthSettings {
+    let mut mechanisms = Vec::new();
+    for name in config.auth_mechanisms() {
+        if let Some(mechanism) = Mechanism::parse(&name) {
+            mechanisms.push(mechanism);
+        } else {
+            tracing::warn!(mechanism = name, "not supported, not offered");
+        }
+    }
+    let anonymous = config.anonymous_user.as_ref().map(|user| AnonymousLogin {
+        user: user.clone(),
+        password: config.anonymous_password.reveal().to_owned(),
+    });
+    let loopback_users = config.loopback_users().into_iter().collect();
+    AuthSettings { mechanisms, loopback_users, anonymous }
 }
 
 /// Makes the first user and virtual host where nothing was ever defined.
@@ -310,7 +324,7 @@ fn seed(
     let salt: [u8; SALT_LEN] = [a, b, c, d];
     let user = User {
         name: seed.user.as_str().into(),
-        password: PasswordHash::new(HashingAlgorithm::default(), salt, &seed.password),
+        password: PasswordHash::new(HashingAlgorithm::default(), salt, seed.password.reveal()),
         tags: Tags::new(seed.tags().iter().map(String::as_str))
             .map_err(failed("default_user_tags"))?,
         limits: UserLimits::default(),

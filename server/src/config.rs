@@ -54,10 +54,18 @@ pub struct Config {
     pub seed: Seed,
     /// Users who may connect from this machine only; `None` until one is named.
     loopback_users: Option<Vec<String>>,
+    /// Ways to log in by the last word of their key; `None` until one is named.
+    auth_mechanisms: Option<BTreeMap<String, String>>,
+    /// Who `ANONYMOUS` logs in as.
+    pub anonymous_user: Option<String>,
+    /// And its password.
+    pub anonymous_password: Secret,
     /// The name told to clients and tools, where it is not the node's.
     pub cluster_name: Option<String>,
     /// The management API's address.
     pub management: SocketAddr,
+    /// Largest request body it takes, in bytes.
+    pub http_body_size_max: usize,
     /// Where events are logged, and which.
     pub log: LogConfig,
     /// How the log reaches the disk.
@@ -84,12 +92,12 @@ pub struct SocketOptions {
 }
 
 /// The user and virtual host made in an empty data directory.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seed {
     /// Name of the user.
     pub user: String,
     /// Its password.
-    pub password: String,
+    pub password: Secret,
     /// Name of the virtual host.
     pub vhost: String,
     /// The user's tags; `None` is administrator.
@@ -109,13 +117,20 @@ impl Seed {
     }
 }
 
-/// Without the password.
-impl fmt::Debug for Seed {
+/// Text that is never shown.
+#[derive(Clone, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seed")
-            .field("user", &self.user)
-            .field("vhost", &self.vhost)
-            .finish_non_exhaustive()
+        f.write_str("********")
     }
 }
 
@@ -258,8 +273,12 @@ impl Config {
             message_size_max: 0,
             seed: Seed::default(),
             loopback_users: None,
+            auth_mechanisms: None,
+            anonymous_user: None,
+            anonymous_password: Secret::default(),
             cluster_name: None,
             management: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            http_body_size_max: 0,
             log: LogConfig::default(),
             engine_io: EngineIo::default(),
         }
@@ -273,6 +292,14 @@ impl Config {
     /// Users who may connect from this machine only.
     pub fn loopback_users(&self) -> Vec<String> {
         self.loopback_users.clone().unwrap_or_else(|| vec!["guest".to_owned()])
+    }
+
+    /// Ways to log in, in the order they are offered.
+    pub fn auth_mechanisms(&self) -> Vec<String> {
+        match &self.auth_mechanisms {
+            Some(mechanisms) => mechanisms.values().cloned().collect(),
+            None => vec!["PLAIN".to_owned(), "AMQPLAIN".to_owned()],
+        }
     }
 
     /// The name told to clients and tools.
@@ -418,6 +445,8 @@ mod tests {
         assert_eq!(config.loopback_users(), ["a.b"]);
         let config = load_text("default_user_tags.monitoring = true").unwrap().config;
         assert_eq!(config.seed.tags(), ["monitoring"]);
+        let config = load_text("auth_mechanisms.1 = AMQPLAIN").unwrap().config;
+        assert_eq!(config.auth_mechanisms(), ["AMQPLAIN"]);
         let config = load_text("listeners.tcp = none").unwrap().config;
         assert_eq!(listeners(&config), Vec::<String>::new());
     }

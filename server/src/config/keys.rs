@@ -4,7 +4,7 @@
 //! there is no second place that could disagree.
 
 use super::value::{Kind, Value};
-use super::{Config, LogFormat, LogLevel, LogStream};
+use super::{Config, LogFormat, LogLevel, LogStream, Secret};
 
 /// One served key.
 pub(super) struct Key {
@@ -22,6 +22,7 @@ pub(super) struct Key {
 
 const FRAME_SIZE_MIN: u64 = 4096; // bytes; below it no negotiation can succeed
 const FRAME_SIZE_MAX: u64 = 16 << 20; // bytes; the loop's read buffer holds one
+const BODY_SIZE_MAX: u64 = 1 << 30; // bytes
 const MESSAGE_SIZE_MAX: u64 = 512 << 20; // bytes
 const SOCKET_BUFFER_MAX: u64 = 1 << 30; // bytes
 const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000; // as good as infinity, and sums do not overflow
@@ -185,7 +186,7 @@ const USERS: &[Key] = &[
         Kind::Secret,
         Some("guest"),
         "The password of that user.",
-        |config, _, value| config.seed.password = value.text(),
+        |config, _, value| config.seed.password = Secret(value.text()),
     ),
     key(
         "default_vhost",
@@ -243,6 +244,30 @@ const USERS: &[Key] = &[
         },
     ),
     key(
+        "auth_mechanisms.$name",
+        Kind::Text,
+        None,
+        "A way to log in that is offered, in the order of names; PLAIN and AMQPLAIN when none is.",
+        |config, words, value| {
+            let mechanisms = config.auth_mechanisms.get_or_insert_default();
+            mechanisms.insert(words[1].clone(), value.text());
+        },
+    ),
+    key(
+        "anonymous_login_user",
+        Kind::Text,
+        Some("none"),
+        "Who logs in by the mechanism ANONYMOUS, or none.",
+        |config, _, value| config.anonymous_user = Some(value.text()).filter(|user| user != "none"),
+    ),
+    key(
+        "anonymous_login_pass",
+        Kind::Secret,
+        Some("guest"),
+        "The password of that user.",
+        |config, _, value| config.anonymous_password = Secret(value.text()),
+    ),
+    key(
         "cluster_name",
         Kind::Text,
         None,
@@ -265,6 +290,13 @@ const HTTP: &[Key] = &[
         Some("127.0.0.1"),
         "Address of the management API.",
         |config, _, value| config.management.set_ip(value.ip()),
+    ),
+    key(
+        "management.http.max_body_size",
+        Kind::Integer(0, BODY_SIZE_MAX),
+        Some("10000000"),
+        "Bytes of the largest request body the management API takes.",
+        |config, _, value| config.http_body_size_max = value.integer(),
     ),
     key(
         "management.listener.port",

@@ -65,7 +65,8 @@ const LEVERET_LISTENERS: &[(&str, &str)] =
     &[("listeners.tcp.1", "127.0.0.1:5672"), ("listeners.tcp.2", "[::1]:5672")];
 const RABBITMQ_LISTENERS: &[(&str, &str)] = &[("listeners.tcp.default", "5672")];
 /// Where RabbitMQ's defaults differ from the table of keys.
-const RABBITMQ_DEFAULTS: &[(&str, &str)] = &[("management.tcp.ip", "::")];
+const RABBITMQ_DEFAULTS: &[(&str, &str)] =
+    &[("management.tcp.ip", "::"), ("log.console", "false"), ("log.dir", "/var/log/rabbitmq")];
 
 /// Reads everything there is and makes the configuration of it.
 ///
@@ -91,6 +92,8 @@ pub fn load(
     let mut reader = Reader { variable, problems: Vec::new(), settings: Vec::new() };
     if rabbitmq {
         reader.settings.extend(RABBITMQ_DEFAULTS.iter().map(default_setting));
+        let log_file = format!("{}.log", environment.node_name(host));
+        reader.settings.push(default_setting(&("log.file", &log_file)));
     }
     let files = config_files(arguments, &environment, rabbitmq, &mut reader.problems);
     for file in &files {

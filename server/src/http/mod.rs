@@ -63,9 +63,6 @@ use tokio::task::LocalSet;
 /// The version of RabbitMQ whose dialect we speak; tools decide by it.
 pub const RABBITMQ_VERSION: &str = "4.2.0";
 
-/// What `management.http.max_body_size` is when nobody sets it.
-pub const BODY_SIZE_MAX_DEFAULT: usize = 10_000_000; // bytes
-
 /// What the process tells about itself, and what it allows.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
