@@ -215,11 +215,22 @@ pub enum ControlRequest {
         queue: String,
         /// At most so many.
         count: u32,
-        /// Acknowledge (remove) them, else put them back.
-        acknowledge: bool,
+        /// What becomes of them.
+        mode: GetMode,
         /// Body bytes of each message to return at most.
         truncate: Option<u64>,
     },
+}
+
+/// What becomes of messages that [`ControlRequest::Get`] shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetMode {
+    /// They are taken.
+    Acknowledge,
+    /// They are rejected: dead-lettered where the queue says so, else dropped.
+    Reject,
+    /// They go back to where they were, marked as delivered before.
+    Requeue,
 }
 
 /// Something an administrator takes away.

@@ -4,7 +4,7 @@ use super::access::{Access, ResourceKind};
 use super::auth::Verdict;
 use super::binding::{BindingRequest, DestinationName};
 use super::channel::{Parts, Targets};
-use super::control::{Actor, ControlReply, ControlRequest};
+use super::control::{Actor, ControlReply, ControlRequest, GetMode};
 use super::effect::Request;
 use super::exception::{Exception, Outcome};
 use super::exchange::{ExchangeDefinition, ExchangeType};
@@ -173,10 +173,10 @@ impl Broker {
                 let parts = Parts { routing: &routing, properties: &properties, body: &body };
                 self.control_publish(vhost, &exchange, &routing_key, &parts, ctx)
             }
-            ControlRequest::Get { actor, vhost, queue, count, acknowledge, truncate } => {
+            ControlRequest::Get { actor, vhost, queue, count, mode, truncate } => {
                 let key = self.control_queue(&vhost, &queue)?;
                 self.allow(&actor, Access::Read, ResourceKind::Queue, &vhost, &queue)?;
-                Ok(ControlReply::Messages(self.control_get(key, count, acknowledge, truncate, ctx)))
+                Ok(ControlReply::Messages(self.control_get(key, count, mode, truncate, ctx)))
             }
             ControlRequest::Apply { steps } => {
                 let mut created = false;
@@ -246,9 +246,15 @@ impl Broker {
             .ok_or_else(|| Exception::not_allowed(format!("vhost {name} not found")))
     }
 
+    /// The queue of that name, which must not belong to a connection.
     fn control_queue(&self, vhost: &str, name: &str) -> Result<QueueKey, Exception> {
-        let key = self.control_vhost(vhost)?;
-        self.topology.queue(key, name).ok_or_else(|| Exception::no_queue(name, vhost))
+        let vhost_key = self.control_vhost(vhost)?;
+        let key = self.topology.queue(vhost_key, name);
+        let key = key.ok_or_else(|| Exception::no_queue(name, vhost))?;
+        match self.queues[key.index()].definition.owner {
+            None => Ok(key),
+            Some(_) => Err(self.locked(key)),
+        }
     }
 
     fn control_declare_queue(
@@ -328,6 +334,7 @@ impl Broker {
         ctx: &mut Context<'_>,
     ) -> Result<ControlReply, Exception> {
         let exchange = self.topology.find_exchange(vhost, exchange)?;
+        self.refuse_internal(exchange)?;
         let properties = BasicProperties::parse(parts.properties)
             .map_err(|error| Exception::precondition(format!("properties: {error}")))?;
         let mut targets = Targets::default();
@@ -345,12 +352,12 @@ impl Broker {
         Ok(ControlReply::Routed(!targets.route.is_empty()))
     }
 
-    /// Takes messages from the head; without `acknowledge` they go back, marked as delivered.
+    /// Takes messages from the head. Those to be requeued go back, marked as delivered.
     fn control_get(
         &mut self,
         key: QueueKey,
         count: u32,
-        acknowledge: bool,
+        mode: GetMode,
         truncate: Option<u64>,
         ctx: &mut Context<'_>,
     ) -> Vec<MessageRow> {
@@ -366,13 +373,16 @@ impl Broker {
             queue.ready.take(next.seq, len);
             rows.push(message_row(&message, &next, queue.ready.count, truncate));
             size += u64::from(len);
-            if acknowledge {
-                queue.stats.get_no_ack += 1;
-                ctx.engine.settle(queue.log, next.seq, next.addr, len);
-            } else {
-                queue.stats.get += 1;
-                let deliveries = next.deliveries;
-                taken.push((next.seq, Returned { addr: next.addr, len, deliveries }));
+            match mode {
+                GetMode::Acknowledge | GetMode::Reject => {
+                    queue.stats.get_no_ack += 1;
+                    ctx.engine.settle(queue.log, next.seq, next.addr, len);
+                }
+                GetMode::Requeue => {
+                    queue.stats.get += 1;
+                    let deliveries = next.deliveries;
+                    taken.push((next.seq, Returned { addr: next.addr, len, deliveries }));
+                }
             }
         }
         let queue = &mut self.queues[key.index()];

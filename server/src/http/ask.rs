@@ -4,9 +4,10 @@ use super::control::ControlHandle;
 use super::response::ApiError;
 use crate::broker::control::{ControlReply, ControlRequest};
 use crate::broker::snapshot::{
-    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, OverviewRow, PermissionRow,
-    PolicyRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, OverviewRow, ParameterRow,
+    PermissionRow, PolicyRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
 };
+use serde_json::Value;
 
 /// A question for rows. The broker refuses one about a virtual host that is not there: 404.
 macro_rules! questions {
@@ -64,6 +65,11 @@ questions! {
         ControlRequest::TopicPermissions => TopicPermissions(Vec<TopicPermissionRow>);
     /// Policies, or operator policies.
     policies(operator: bool) ControlRequest::Policies { operator } => Policies(Vec<PolicyRow>);
+    /// Runtime parameters.
+    parameters() ControlRequest::Parameters => Parameters(Vec<ParameterRow>);
+    /// Global parameters.
+    global_parameters()
+        ControlRequest::GlobalParameters => GlobalParameters(Vec<(String, Value)>);
 }
 
 impl ControlHandle {

@@ -4,12 +4,13 @@ use super::auth::Principal;
 use super::control::{BrokerGone, ControlHandle};
 use super::query::Query;
 use super::rates::Family;
-use super::response::ApiError;
+use super::response::{ApiError, Outcome, empty};
 use super::server::{Server, unix_ms};
-use crate::broker::control::{ControlReply, ControlRequest};
+use crate::broker::control::{ControlReply, ControlRequest, Removal};
+use crate::broker::definitions::Step;
 use crate::broker::exception::Exception;
 use bytes::Bytes;
-use hyper::HeaderMap;
+use hyper::{HeaderMap, StatusCode};
 use leveret_protocol::reply::ReplyCode;
 use serde_json::{Map, Value};
 use std::rc::Rc;
@@ -84,6 +85,21 @@ impl Call {
             return Err(refusal(exception));
         }
         Ok(reply)
+    }
+
+    /// Carries out a change; returns whether it made something.
+    pub(crate) async fn apply(&self, step: Step) -> Result<bool, ApiError> {
+        let reply = self.order(ControlRequest::Apply { steps: vec![step] }).await?;
+        Ok(matches!(reply, ControlReply::Created))
+    }
+
+    /// Removes something; 204, or 404 when it is not there.
+    pub(crate) async fn remove(&self, removal: Removal) -> Outcome {
+        match self.order(ControlRequest::Remove(removal)).await {
+            Ok(_) => Ok(empty(StatusCode::NO_CONTENT)),
+            Err(ApiError::NotFoundBecause(_)) => Err(ApiError::NotFound),
+            Err(other) => Err(other),
+        }
     }
 
     /// The body as a JSON object; an empty body is an empty object.

@@ -7,12 +7,13 @@ use super::json::ObjectWriter;
 use super::list::{self, Row};
 use super::queues::check_name;
 use super::rates::{Counters, Family};
-use super::response::{Outcome, created_or_updated, empty};
+use super::response::{ApiError, Outcome, created_or_updated, empty};
 use super::route::{Route, delete, get, put};
 use super::server::Server;
 use super::stats::{ROUTED, Ranges, write_message_stats};
 use super::table::{arguments, to_json};
 use crate::broker::control::{ControlReply, ControlRequest};
+use crate::broker::exchange::ExchangeType;
 use crate::broker::snapshot::{BindingRow, ExchangeRow};
 use hyper::StatusCode;
 use serde_json::json;
@@ -133,11 +134,15 @@ async fn declare(call: Call) -> Outcome {
     call.check_vhost(vhost).await?;
     let name = call.exchange("name");
     check_name("exchange", &name)?;
+    let kind = text(&body, "type")?.unwrap_or("direct");
+    if ExchangeType::parse(kind).is_err() {
+        return Err(ApiError::bad_request(format!("invalid exchange type '{kind}'")));
+    }
     let request = ControlRequest::DeclareExchange {
         actor: call.principal.actor(),
         vhost: vhost.to_owned(),
         name,
-        kind: text(&body, "type")?.unwrap_or("direct").to_owned(),
+        kind: kind.to_owned(),
         durable: boolean(&body, "durable")?,
         auto_delete: boolean(&body, "auto_delete")?,
         internal: boolean(&body, "internal")?,

@@ -1,15 +1,23 @@
-//! For tests: an event loop without a broker. It waits on its poll, takes requests from the inbox
-//! and answers each from canned rows, over the same channel the real one uses.
+//! For tests: an event loop without clients. It waits on its poll, takes requests from the inbox
+//! and answers each over the same channel the real one uses, from canned rows or by a broker.
 
 use super::control::{ControlCall, channel};
 use super::{HttpListeners, HttpSettings, HttpThread, ListenerInfo, start};
+use crate::broker::auth::AuthSettings;
 use crate::broker::control::{ControlReply, ControlRequest};
+use crate::broker::effect::Effects;
 use crate::broker::exception::Exception;
+use crate::broker::limits::UserLimits;
+use crate::broker::permission::Permission;
 use crate::broker::snapshot::{
     BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, MessageStats, OverviewRow,
     PermissionRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
 };
+use crate::broker::user::password::{HashingAlgorithm, PasswordHash};
+use crate::broker::user::{Tags, User};
+use crate::broker::{Broker, BrokerSettings, Context, Now};
 use crate::control_socket;
+use leveret_engine::{Engine, EngineConfig};
 use leveret_protocol::field::{FieldTableBuilder, FieldValue, OwnedTable};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -51,9 +59,25 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// Starts one.
+    /// One that answers from canned rows.
     pub(crate) fn start() -> Fake {
+        Fake::answered_by(|_| |request| answer(&request))
+    }
+
+    /// One with a broker that has the user `guest` and the virtual host `/`.
+    pub(crate) fn with_broker() -> Fake {
+        Fake::answered_by(|dir| {
+            let mut node = Node::new(dir);
+            move |request| node.answer(request)
+        })
+    }
+
+    /// One that answers with what `make` makes, on the thread of the event loop.
+    fn answered_by<A: FnMut(ControlRequest) -> ControlReply>(
+        make: impl FnOnce(&std::path::Path) -> A + Send + 'static,
+    ) -> Fake {
         let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
         let mut poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let (handle, inbox) = channel(waker.clone());
@@ -61,12 +85,13 @@ impl Fake {
         let (order_sender, orders) = mpsc::channel();
         let stopping = stop.clone();
         let event_loop = std::thread::spawn(move || {
+            let mut answer = make(&data);
             let mut events = mio::Events::with_capacity(4);
             while !stopping.load(Ordering::Relaxed) {
                 poll.poll(&mut events, None).unwrap();
                 while let Some(ControlCall { request, responder }) = inbox.try_next() {
                     let _ = order_sender.send(request.clone());
-                    responder.send(answer(&request));
+                    responder.send(answer(request));
                 }
             }
         });
@@ -162,6 +187,52 @@ impl Drop for Fake {
         self.stop.store(true, Ordering::Relaxed);
         self.waker.wake().unwrap();
         self.event_loop.take().unwrap().join().unwrap();
+    }
+}
+
+/// A broker on a disk of its own.
+struct Node {
+    broker: Broker,
+    engine: Engine,
+    effects: Effects,
+    now_ms: u64,
+}
+
+impl Node {
+    fn new(dir: &std::path::Path) -> Node {
+        let (engine, recovered) = Engine::open(dir, EngineConfig::default()).unwrap();
+        let settings = BrokerSettings {
+            message_size_max: 1 << 20,
+            cluster_name: "rabbit@box".to_owned(),
+            auth: AuthSettings::default(),
+        };
+        let broker = Broker::new(settings, &recovered, 0, 1).unwrap();
+        let mut node = Node { broker, engine, effects: Effects::new(), now_ms: 1 };
+        let user = User {
+            name: "guest".into(),
+            password: PasswordHash::new(HashingAlgorithm::Sha256, [1, 2, 3, 4], "guest"),
+            tags: Tags::new(["administrator"]).unwrap(),
+            limits: UserLimits::default(),
+        };
+        node.with(|broker, ctx| broker.seed("/", user, Permission::full(), ctx)).unwrap();
+        node
+    }
+
+    fn with<T>(&mut self, call: impl FnOnce(&mut Broker, &mut Context<'_>) -> T) -> T {
+        self.now_ms += 1;
+        let now = Now { ms: self.now_ms, unix_ms: self.now_ms, entropy: self.now_ms };
+        let mut ctx = Context { now, engine: &mut self.engine, effects: &mut self.effects };
+        call(&mut self.broker, &mut ctx)
+    }
+
+    /// Answers when what the answer reports is durable.
+    fn answer(&mut self, request: ControlRequest) -> ControlReply {
+        let reply = self.with(|broker, ctx| broker.control(request, ctx));
+        self.with(|broker, ctx| broker.end_of_read(ctx));
+        self.engine.sync().unwrap();
+        let durable = self.engine.durable();
+        self.with(|broker, ctx| broker.on_durable(durable, ctx));
+        reply
     }
 }
 

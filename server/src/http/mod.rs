@@ -21,14 +21,19 @@ mod call;
 mod channels;
 mod connections;
 mod consumers;
+mod definitions;
 mod exchanges;
 mod health;
 mod json;
+mod limits;
 mod list;
+mod messages;
 mod node;
 mod nodes;
 mod overview;
+mod parameters;
 mod permissions;
+mod policies;
 mod query;
 mod queues;
 mod rates;
@@ -43,6 +48,8 @@ mod vhosts;
 
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod matrix;
 #[cfg(test)]
 mod tests;
 
@@ -198,6 +205,11 @@ fn resources() -> impl Iterator<Item = &'static Route> {
         vhosts::ROUTES,
         users::ROUTES,
         permissions::ROUTES,
+        policies::ROUTES,
+        parameters::ROUTES,
+        limits::ROUTES,
+        definitions::ROUTES,
+        messages::ROUTES,
     ]
     .into_iter()
     .flatten()

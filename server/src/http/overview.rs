@@ -60,12 +60,6 @@ pub(super) const ROUTES: &[Route] = &[
         })],
     },
     Route {
-        path: "/api/cluster-name",
-        verbs: &[get(Access::Management, "The name of the cluster", |call| {
-            Box::pin(cluster_name(call))
-        })],
-    },
-    Route {
         path: "/api/federation-links",
         verbs: &[get(Access::Monitoring, "Federation links", |_| done(Ok(none())))],
     },
@@ -318,11 +312,6 @@ fn whoami(call: &Call) -> Response<Body> {
     let internal = call.principal == Principal::Operator;
     let name = call.principal.name();
     json_value(&json!({"name": name, "tags": tags, "is_internal_user": internal}))
-}
-
-async fn cluster_name(call: Call) -> Outcome {
-    let row = call.control().overview().await?;
-    Ok(json_value(&json!({"name": cluster_name_of(&call.server, &row)})))
 }
 
 /// Feature flags that tools look for. All of them are what this broker does anyway.

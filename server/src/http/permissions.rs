@@ -1,12 +1,17 @@
-//! Permissions and topic permissions: listed and shown.
+//! Permissions and topic permissions: listed, shown, set, cleared.
 
 use super::auth::Access;
-use super::call::Call;
+use super::call::{Call, require, required_text};
 use super::json::ObjectWriter;
 use super::list::{self, Row};
-use super::response::{ApiError, Outcome};
-use super::route::{Route, get};
+use super::response::{ApiError, Outcome, created_or_updated};
+use super::route::{Route, delete, get, put};
+use crate::broker::control::Removal;
+use crate::broker::definitions::Step;
+use crate::broker::pattern::PatternError;
+use crate::broker::permission::{Permission, TopicPermission};
 use crate::broker::snapshot::{PermissionRow, TopicPermissionRow};
+use serde_json::{Value, json};
 use std::cmp::Ordering;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -16,7 +21,11 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/permissions/{vhost}/{user}",
-        verbs: &[get(Access::Administrator, "A permission", |call| Box::pin(one(call)))],
+        verbs: &[
+            get(Access::Administrator, "A permission", |call| Box::pin(one(call))),
+            put(Access::Administrator, "Sets a permission", |call| Box::pin(set(call))),
+            delete(Access::Administrator, "Takes a permission away", |call| Box::pin(clear(call))),
+        ],
     },
     Route {
         path: "/api/users/{user}/permissions",
@@ -34,15 +43,24 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/topic-permissions/{vhost}/{user}",
-        verbs: &[get(
-            Access::Administrator,
-            "Topic permissions of a user in a virtual host",
-            |call| Box::pin(topics_of(call)),
-        )],
+        verbs: &[
+            get(Access::Administrator, "Topic permissions of a user in a virtual host", |call| {
+                Box::pin(topics_of(call))
+            }),
+            put(Access::Administrator, "Sets a topic permission", |call| Box::pin(set_topic(call))),
+            delete(Access::Administrator, "Takes topic permissions away", |call| {
+                Box::pin(clear_topics(call))
+            }),
+        ],
     },
     Route {
         path: "/api/topic-permissions/{vhost}/{user}/{exchange}",
-        verbs: &[get(Access::Administrator, "A topic permission", |call| Box::pin(topic(call)))],
+        verbs: &[
+            get(Access::Administrator, "A topic permission", |call| Box::pin(topic(call))),
+            delete(Access::Administrator, "Takes a topic permission away", |call| {
+                Box::pin(clear_topics(call))
+            }),
+        ],
     },
     Route {
         path: "/api/users/{user}/topic-permissions",
@@ -147,4 +165,56 @@ async fn topic(call: Call) -> Outcome {
     let rows = matching(&call).await?;
     let row = rows.into_iter().find(|row| row.exchange == exchange);
     Ok(list::single(&call, &row.ok_or(ApiError::NotFound)?))
+}
+
+/// Refuses a permission of a user, or in a virtual host, that does not exist.
+async fn check_people(call: &Call) -> Result<(), ApiError> {
+    match check_path(call).await {
+        Err(ApiError::NotFound) => Err(ApiError::bad_request("vhost_or_user_not_found")),
+        outcome => outcome,
+    }
+}
+
+/// What RabbitMQ says of a pattern that does not compile: Erlang shows texts as lists of numbers.
+fn invalid_pattern(pattern: Value, error: &PatternError) -> ApiError {
+    ApiError::BadRequest(json!([
+        "invalid_regexp",
+        pattern,
+        [error.reason.as_bytes(), error.offset]
+    ]))
+}
+
+async fn set(call: Call) -> Outcome {
+    check_people(&call).await?;
+    let body = call.object()?;
+    require(&body, &["configure", "write", "read"])?;
+    let pattern = |key| required_text(&body, key);
+    let permission = Permission::new(pattern("configure")?, pattern("write")?, pattern("read")?)
+        .map_err(|error| invalid_pattern(json!(error.pattern.as_bytes()), &error))?;
+    let (user, vhost) = (call.parameter("user").into(), call.parameter("vhost").into());
+    Ok(created_or_updated(call.apply(Step::Permission { user, vhost, permission }).await?))
+}
+
+async fn clear(call: Call) -> Outcome {
+    let (user, vhost) = (call.parameter("user").to_owned(), call.parameter("vhost").to_owned());
+    call.remove(Removal::Permission { user, vhost }).await
+}
+
+async fn set_topic(call: Call) -> Outcome {
+    check_people(&call).await?;
+    let body = call.object()?;
+    require(&body, &["exchange", "write", "read"])?;
+    let (user, vhost) = (call.parameter("user"), call.parameter("vhost"));
+    let part = |key| required_text(&body, key);
+    let permission =
+        TopicPermission::new(user, vhost, part("exchange")?, part("write")?, part("read")?)
+            .map_err(|error| invalid_pattern(json!(error.pattern), &error))?;
+    let step = Step::TopicPermission { user: user.into(), vhost: vhost.into(), permission };
+    Ok(created_or_updated(call.apply(step).await?))
+}
+
+async fn clear_topics(call: Call) -> Outcome {
+    let (user, vhost) = (call.parameter("user").to_owned(), call.parameter("vhost").to_owned());
+    let exchange = call.find("exchange").map(str::to_owned);
+    call.remove(Removal::TopicPermission { user, vhost, exchange }).await
 }

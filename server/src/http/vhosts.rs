@@ -1,17 +1,23 @@
-//! Virtual hosts: listed and shown.
+//! Virtual hosts: listed, shown, made, deleted.
 
-use super::auth::Access;
-use super::call::Call;
+use super::auth::{Access, Principal};
+use super::call::{Call, boolean, text};
 use super::json::ObjectWriter;
 use super::list::{self, Row};
 use super::rates::{Counters, Family};
-use super::response::Outcome;
-use super::route::{Route, get};
+use super::response::{ApiError, Outcome, created_or_updated, empty};
+use super::route::{Route, delete, get, post, put};
 use super::server::Server;
 use super::stats::{
     CONSUMED, LENGTHS, OCTETS, PUBLISHED, Ranges, write_message_stats, write_numbers,
 };
+use crate::broker::control::Removal;
+use crate::broker::definitions::{Step, VhostStep};
+use crate::broker::permission::Permission;
 use crate::broker::snapshot::{ConnectionRow, VhostRow};
+use crate::broker::user::check_name;
+use hyper::StatusCode;
+use serde_json::{Map, Value};
 use std::cmp::Ordering;
 use std::rc::Rc;
 
@@ -22,7 +28,30 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/vhosts/{vhost}",
-        verbs: &[get(Access::Vhost, "A virtual host", |call| Box::pin(one(call)))],
+        verbs: &[
+            get(Access::Vhost, "A virtual host", |call| Box::pin(one(call))),
+            put(Access::Administrator, "Makes or describes a virtual host", |call| {
+                Box::pin(declare(call))
+            }),
+            delete(Access::Administrator, "Deletes a virtual host", |call| Box::pin(remove(call))),
+        ],
+    },
+    Route {
+        path: "/api/vhosts/{vhost}/deletion/protection",
+        verbs: &[
+            post(Access::Administrator, "Protects a virtual host from deletion", |call| {
+                Box::pin(protect(call, true))
+            }),
+            delete(Access::Administrator, "Lets a virtual host be deleted", |call| {
+                Box::pin(protect(call, false))
+            }),
+        ],
+    },
+    Route {
+        path: "/api/vhosts/{vhost}/start/{node}",
+        verbs: &[post(Access::Administrator, "Starts a virtual host, which all are", |call| {
+            Box::pin(start(call))
+        })],
     },
 ];
 
@@ -107,4 +136,77 @@ async fn one(call: Call) -> Outcome {
     let row = call.control().vhost(call.parameter("vhost")).await?;
     let connections = call.control().connections().await?;
     Ok(list::single(&call, &VhostView::of(&call, row, &connections)))
+}
+
+/// The virtual host that a body describes.
+fn described(call: &Call, body: &Map<String, Value>) -> Result<VhostStep, ApiError> {
+    let name = call.parameter("vhost");
+    check_name(name).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let flag = |key| body.contains_key(key).then(|| boolean(body, key)).transpose();
+    let kind = match text(body, "default_queue_type")? {
+        None => text(body, "defaultqueuetype")?,
+        given => given,
+    };
+    Ok(VhostStep {
+        name: name.into(),
+        description: text(body, "description")?.map(str::to_owned),
+        tags: words(body, "tags")?,
+        default_queue_type: kind.map(str::to_owned),
+        tracing: flag("tracing")?,
+        protected: flag("protected_from_deletion")?,
+    })
+}
+
+/// A list of words, which may also be one text with commas.
+pub(crate) fn words(body: &Map<String, Value>, key: &str) -> Result<Option<Vec<String>>, ApiError> {
+    let own = |word: &str| word.trim().to_owned();
+    match body.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
+            Ok(Some(items.iter().filter_map(Value::as_str).map(own).collect()))
+        }
+        Some(Value::String(csv)) => {
+            Ok(Some(csv.split(',').map(own).filter(|word| !word.is_empty()).collect()))
+        }
+        Some(_) => Err(ApiError::bad_request(format!("{key} must be a list of texts"))),
+    }
+}
+
+async fn declare(call: Call) -> Outcome {
+    let step = described(&call, &call.object()?)?;
+    let vhost = step.name.clone();
+    let created = call.apply(Step::Vhost(step)).await?;
+    if created && let Principal::User { name, .. } = &call.principal {
+        // Whoever makes a virtual host may use it.
+        let user = name.as_str().into();
+        call.apply(Step::Permission { user, vhost, permission: Permission::full() }).await?;
+    }
+    Ok(created_or_updated(created))
+}
+
+async fn remove(call: Call) -> Outcome {
+    let vhost = call.parameter("vhost");
+    if call.control().vhost(vhost).await?.protected {
+        return Err(ApiError::Protected(format!(
+            "Cannot delete vhost '{vhost}': it is protected from deletion"
+        )));
+    }
+    call.remove(Removal::Vhost(vhost.to_owned())).await
+}
+
+async fn protect(call: Call, protected: bool) -> Outcome {
+    let name = call.parameter("vhost");
+    call.control().vhost(name).await?;
+    let step = VhostStep { name: name.into(), protected: Some(protected), ..VhostStep::default() };
+    call.apply(Step::Vhost(step)).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+async fn start(call: Call) -> Outcome {
+    call.control().vhost(call.parameter("vhost")).await?;
+    let node = call.parameter("node");
+    if node == call.server.settings.node {
+        return Ok(empty(StatusCode::NO_CONTENT));
+    }
+    Err(ApiError::bad_request(format!("Request to node {node} failed with nodedown")))
 }

@@ -213,6 +213,22 @@ impl Broker {
         });
     }
 
+    /// Refuses to publish to an exchange that only other exchanges may.
+    ///
+    /// # Errors
+    /// 403.
+    pub(in crate::broker) fn refuse_internal(&self, exchange: ExchangeKey) -> Outcome {
+        let exchange = self.topology.exchange(exchange);
+        if !exchange.definition.internal {
+            return Ok(());
+        }
+        Err(Exception::refused(format!(
+            "cannot publish to internal exchange '{}' in vhost '{}'",
+            exchange.definition.name,
+            self.topology.vhost(exchange.vhost).name
+        )))
+    }
+
     /// Finds out where publishes with these method bytes go, and whether they may.
     fn resolve(&mut self, index: usize, publish: &Publish<'_>, generation: u64) -> Outcome {
         let method = publish.decode().map_err(|error| {
@@ -226,13 +242,7 @@ impl Broker {
         let vhost = self.vhost_of(id.connection);
         self.authorize_exchange(id.connection, Access::Write, method.exchange)?;
         let exchange = self.topology.find_exchange(vhost, method.exchange)?;
-        if self.topology.exchange(exchange).definition.internal {
-            let vhost = &self.topology.vhost(vhost).name;
-            return Err(Exception::refused(format!(
-                "cannot publish to internal exchange '{}' in vhost '{vhost}'",
-                method.exchange
-            )));
-        }
+        self.refuse_internal(exchange)?;
         self.authorize_topic(id.connection, Access::Write, exchange, method.routing_key)?;
         let mut targets = std::mem::take(&mut self.channels[index].route.targets);
         let routable = Routable { keys: &[method.routing_key], properties: None };
