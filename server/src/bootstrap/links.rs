@@ -9,8 +9,10 @@ use super::{StartError, failed};
 use crate::config::Persona;
 use crate::ctl::Tool;
 
-/// Makes the links. Links that are there already are replaced, files are not.
+/// Makes the links, and `dir` if it is not there. Links that are there already are replaced, files
+/// are not.
 pub(super) fn make(dir: &Path) -> Result<ExitCode, StartError> {
+    std::fs::create_dir_all(dir).map_err(failed(format!("cannot make {}", dir.display())))?;
     let program = std::env::current_exe().map_err(failed("cannot find this program"))?;
     let names = Tool::ALL.iter().map(|tool| tool.name()).chain([Persona::SERVER]);
     for name in names {

@@ -27,10 +27,12 @@ impl Exception {
         Exception { code, text: text.into(), method: MethodId { class: 0, method: 0 } }
     }
 
-    /// The same exception, blamed on `method` unless it already names one.
+    /// The same exception, blamed on `method` unless it already names one. An internal error
+    /// blames none, as on RabbitMQ.
     #[must_use]
     pub fn caused_by(mut self, method: MethodId) -> Exception {
-        if self.method == (MethodId { class: 0, method: 0 }) {
+        let names_none = self.method == MethodId { class: 0, method: 0 };
+        if names_none && self.code != ReplyCode::InternalError {
             self.method = method;
         }
         self

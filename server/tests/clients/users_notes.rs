@@ -170,9 +170,8 @@ fn check_bindings(listed: &[String], queues: &[String]) {
     let expected = queues.iter().flat_map(|queue| {
         [
             format!("\texchange\t{queue}\tqueue\t{queue}\t[]"),
-            // RabbitMQ gives such a binding the key the program left out: the empty one, or the
-            // queue's name where the queue was left out too.
-            format!("logs\texchange\t{queue}\tqueue\t\t[]"),
+            // pika binds under the queue's name when the program gives no key.
+            format!("logs\texchange\t{queue}\tqueue\t{queue}\t[]"),
         ]
     });
     assert_eq!(rows, expected.collect());

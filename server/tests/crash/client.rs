@@ -1,7 +1,8 @@
 //! Publishes and consumes until the broker dies under it, and keeps the ledger.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::mem;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lapin::message::{Delivery, DeliveryResult};
@@ -16,7 +17,7 @@ use lapin::{
 };
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time;
 
 use crate::ledger::{Found, Shared, body_of, number_of};
@@ -33,12 +34,14 @@ const PREFETCH: u16 = 2_000;
 const PAUSE: Duration = Duration::from_millis(2);
 /// Publishes without their confirm.
 const WINDOW: usize = 300;
+/// How long what the broker sent before it died may take to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 const PROOF_INTERVAL: Duration = Duration::from_millis(40);
 
 /// Publisher, consumers and declarer of one life of the broker.
 pub(crate) struct Client {
-    tasks: Vec<JoinHandle<()>>,
-    declarer: JoinHandle<Definitions>,
+    tasks: JoinSet<()>,
+    definitions: Arc<Mutex<Definitions>>,
     _connection: Connection,
 }
 
@@ -94,22 +97,29 @@ impl Client {
     ) -> Client {
         let (connection, publisher) = connect(broker).await;
         publisher.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-        let mut tasks = vec![tokio::spawn(publish(publisher, ledger.clone(), random.fork()))];
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publish(publisher, ledger.clone(), random.fork()));
         for queue in [CLASSIC, QUORUM] {
             let channel = connection.create_channel().await.expect("a channel opens");
-            tasks.push(tokio::spawn(consume(channel, queue, ledger.clone(), random.fork())));
+            tasks.spawn(consume(channel, queue, ledger.clone(), random.fork()));
         }
         let channel = connection.create_channel().await.expect("a channel opens");
-        let declarer = tokio::spawn(declare(channel, round));
-        Client { tasks, declarer, _connection: connection }
+        let definitions = Arc::default();
+        tasks.spawn(declare(channel, round, Arc::clone(&definitions)));
+        Client { tasks, definitions, _connection: connection }
     }
 
-    /// Waits until every task has noticed that the broker is gone.
-    pub(crate) async fn stop(self) -> Definitions {
-        for task in self.tasks {
-            task.await.expect("no task panics");
-        }
-        self.declarer.await.expect("no task panics")
+    /// Ends every task, once it had time to see what the broker said last. What waits for an answer
+    /// when the connection is lost may wait for ever in lapin.
+    pub(crate) async fn stop(mut self) -> Definitions {
+        let all_end = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                ended.expect("no task panics");
+            }
+        };
+        let _ = time::timeout(LAST_WORDS, all_end).await;
+        self.tasks.shutdown().await;
+        mem::take(&mut *self.definitions.lock().expect("no client panics"))
     }
 }
 
@@ -200,25 +210,23 @@ async fn consume(channel: Channel, queue: &'static str, ledger: Shared, mut rand
 }
 
 /// Declares durable queues, each bound to an exchange of its own, and deletes some again.
-async fn declare(channel: Channel, round: u64) -> Definitions {
-    let mut definitions = Definitions::default();
+async fn declare(channel: Channel, round: u64, definitions: Arc<Mutex<Definitions>>) {
     for index in 0_u64.. {
         let name = format!("definition.{round}.{index}");
         if declare_one(&channel, &name).await.is_err() {
-            break;
+            return;
         }
         if index % 3 == 2 {
             let options = QueueDeleteOptions::default();
-            match channel.queue_delete(name.as_str().into(), options).await {
-                Ok(_) => definitions.deleted.push(name),
-                Err(_) => break, // it may or may not be there
+            if channel.queue_delete(name.as_str().into(), options).await.is_err() {
+                return; // it may or may not be there
             }
+            definitions.lock().expect("no client panics").deleted.push(name);
         } else {
-            definitions.declared.push(name);
+            definitions.lock().expect("no client panics").declared.push(name);
         }
         time::sleep(Duration::from_millis(5)).await;
     }
-    definitions
 }
 
 async fn declare_one(channel: &Channel, name: &str) -> lapin::Result<()> {

@@ -153,3 +153,73 @@ pub(crate) fn body_of(number: u64) -> Vec<u8> {
 pub(crate) fn number_of(body: &[u8]) -> u64 {
     u64::from_be_bytes(*body.first_chunk().expect("a body of ours begins with its number"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: &str = "queue";
+
+    /// A ledger in which messages 1 to 3 were confirmed.
+    fn confirmed() -> Ledger {
+        let mut ledger = Ledger::default();
+        for _ in 0..3 {
+            let number = ledger.publish(&[QUEUE]);
+            ledger.confirmed(&[QUEUE], number);
+        }
+        ledger
+    }
+
+    fn found(numbers: &[u64]) -> Found {
+        HashMap::from([(QUEUE, numbers.iter().map(|&n| (n, body_of(n))).collect())])
+    }
+
+    #[test]
+    fn kept_promises_are_accepted() {
+        let mut ledger = confirmed();
+        ledger.publish(&[QUEUE]); // 4, never confirmed
+        ledger.acknowledged(QUEUE, 2); // perhaps too late
+        ledger.settle_accounts(&found(&[1, 2, 3]), Instant::now());
+        ledger.acknowledged(QUEUE, 2);
+        ledger.settle_accounts(&found(&[1, 3]), Instant::now());
+    }
+
+    #[test]
+    #[should_panic(expected = "message 2 was confirmed and is missing")]
+    fn a_lost_message_is_noticed() {
+        confirmed().settle_accounts(&found(&[1, 3]), Instant::now());
+    }
+
+    #[test]
+    #[should_panic(expected = "message 4 rose again")]
+    fn a_risen_message_is_noticed() {
+        let mut ledger = confirmed();
+        ledger.publish(&[QUEUE]);
+        ledger.settle_accounts(&found(&[1, 2, 3]), Instant::now());
+        ledger.settle_accounts(&found(&[1, 2, 3, 4]), Instant::now());
+    }
+
+    #[test]
+    #[should_panic(expected = "message 1, acked")]
+    fn a_message_acknowledged_long_ago_is_noticed() {
+        let mut ledger = confirmed();
+        let arrived = Instant::now();
+        ledger.acknowledged(QUEUE, 1);
+        ledger.ack_arrived(QUEUE, &[1], arrived);
+        ledger.settle_accounts(&found(&[1, 2, 3]), arrived + 2 * ACK_MARGIN);
+    }
+
+    #[test]
+    #[should_panic(expected = "message 1 stands behind 2")]
+    fn a_wrong_order_is_noticed() {
+        confirmed().settle_accounts(&found(&[2, 1, 3]), Instant::now());
+    }
+
+    #[test]
+    #[should_panic(expected = "the body of message 3 is torn")]
+    fn a_torn_body_is_noticed() {
+        let mut found = found(&[1, 2, 3]);
+        found.get_mut(QUEUE).expect("made above")[2].1.pop();
+        confirmed().settle_accounts(&found, Instant::now());
+    }
+}

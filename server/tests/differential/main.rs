@@ -39,6 +39,7 @@ use crate::support::broker::Broker;
 
 /// Rows played at the same time on one broker; most of their time is waiting.
 const PLAYERS: usize = 6;
+const DIFFERENCES: &str = include_str!("known_differences.toml");
 /// An answer that takes longer is missing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -67,6 +68,19 @@ fn consume_answers_match() {
     check("consume");
 }
 
+/// A difference whose row is gone would be applied to nothing, unseen.
+#[test]
+fn every_difference_names_a_row() {
+    let files = fs::read_dir(folder().join("rows")).expect("the row files are there");
+    let rows: Vec<Row> = files
+        .map(|file| fs::read_to_string(file.expect("readable").path()).expect("a row file is text"))
+        .flat_map(|text| row::parse(&text))
+        .collect();
+    for difference in differences::load(DIFFERENCES) {
+        assert!(rows.iter().any(|row| row.id == difference.row), "no row {}", difference.row);
+    }
+}
+
 /// Plays every row of `rows/FILE.txt` and compares, or records if told to.
 fn check(file: &str) {
     let path = folder().join("rows").join(format!("{file}.txt"));
@@ -80,7 +94,7 @@ fn check(file: &str) {
         fs::write(&path, row::rewrite(&text, &answers)).expect("the row file can be written");
         return;
     }
-    let differences = differences::load(include_str!("known_differences.toml"));
+    let differences = differences::load(DIFFERENCES);
     let failures = compare_all(rows, &differences);
     assert!(failures.is_empty(), "{} rows differ:\n{}", failures.len(), failures.join("\n"));
 }

@@ -12,10 +12,10 @@ use crate::broker::router::{Routable, Route};
 use crate::broker::{Broker, Context, Waiter};
 use leveret_engine::{BatchId, QueueId};
 use leveret_protocol::content::Publish;
-use leveret_protocol::field::{FieldTable, FieldValue};
+use leveret_protocol::field::{FieldTable, FieldTableBuilder, FieldValue};
 use leveret_protocol::frame::{Return, encode_return};
 use leveret_protocol::method::MethodId;
-use leveret_protocol::properties::BasicProperties;
+use leveret_protocol::properties::{BasicProperties, PropertiesWriter};
 use leveret_protocol::reply::ReplyCode;
 
 /// RabbitMQ's longest `expiration`: ten years in milliseconds.
@@ -97,9 +97,10 @@ impl Broker {
         if !reusable {
             self.route_message(index, publish, &checked, &mut targets);
         }
+        let stripped = checked.has_more_keys.then(|| without_bcc(checked.properties)).flatten();
         let parts = Parts {
             routing: publish.routing(),
-            properties: publish.properties,
+            properties: stripped.as_deref().unwrap_or(publish.properties),
             body: publish.body,
         };
         let stored = self.store(&checked.meta, &parts, &targets, ctx);
@@ -347,6 +348,19 @@ fn check_keys(headers: FieldTable<'_>, name: &str) -> Result<bool, Exception> {
             other.type_name()
         ))),
     }
+}
+
+/// The properties as the receivers may see them, if there is a `BCC` header to take out.
+fn without_bcc(properties: BasicProperties<'_>) -> Option<Vec<u8>> {
+    let headers = properties.headers().filter(|headers| headers.get("BCC").is_some())?;
+    let mut kept = FieldTableBuilder::new();
+    for (key, value) in headers.iter().filter(|(key, _)| *key != b"BCC") {
+        kept.insert(key, value);
+    }
+    let kept = kept.build();
+    let mut writer = PropertiesWriter::from(properties);
+    writer.headers = Some(kept.as_ref());
+    Some(writer.to_bytes())
 }
 
 fn push_keys<'a>(headers: FieldTable<'a>, name: &str, keys: &mut Vec<&'a str>) {

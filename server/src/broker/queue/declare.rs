@@ -243,11 +243,12 @@ impl Broker {
         let vhost = self.vhost_of(id.connection);
         let mut count = 0;
         let mut batch = None;
+        let mut cancelled = Vec::new();
         if let Some(key) = self.topology.queue(vhost, &name) {
             self.check_owner(id.connection, key)?;
             self.check_deletable(key, delete.if_unused, delete.if_empty)?;
             count = self.queues[key.index()].ready.count;
-            batch = self.delete_queue(key, ctx);
+            (batch, cancelled) = self.end_queue(key, ctx);
         }
         if let Some(batch) = batch {
             self.channels[index].last_batch = batch;
@@ -257,6 +258,7 @@ impl Broker {
             let ok = Method::QueueDeleteOk(QueueDeleteOk { message_count });
             self.reply_when(id, &ok, batch, ctx);
         }
+        self.notify_cancelled(&cancelled, ctx); // on this very channel: after delete-ok
         Ok(())
     }
 
@@ -322,19 +324,36 @@ impl Broker {
         count
     }
 
-    /// Ends a queue: its messages, bindings and consumers go with it. Returns the batch that makes
-    /// it durable.
+    /// Ends a queue, and tells its consumers. Returns the batch that makes it durable.
     pub(in crate::broker) fn delete_queue(
         &mut self,
         key: QueueKey,
         ctx: &mut Context<'_>,
     ) -> Option<BatchId> {
+        let (batch, cancelled) = self.end_queue(key, ctx);
+        self.notify_cancelled(&cancelled, ctx);
+        batch
+    }
+
+    fn notify_cancelled(&mut self, cancelled: &[Consumed], ctx: &mut Context<'_>) {
+        for Consumed { channel, tag } in cancelled {
+            self.notify_cancel(*channel, tag, ctx);
+        }
+    }
+
+    /// Ends a queue: its messages, bindings and consumers go with it. Returns the batch that makes
+    /// it durable, and the consumers, who have not been told.
+    fn end_queue(
+        &mut self,
+        key: QueueKey,
+        ctx: &mut Context<'_>,
+    ) -> (Option<BatchId>, Vec<Consumed>) {
         let queue = self.queues.remove(key.index());
         self.churn.queue_deleted += 1;
+        let mut cancelled = Vec::new();
         for consumer in queue.rotation.iter() {
-            let Consumed { channel, tag } = self.consumed(consumer);
+            cancelled.push(self.consumed(consumer));
             self.detach_consumer(consumer);
-            self.notify_cancel(channel, &tag, ctx);
         }
         if 0 < queue.unacked_count {
             for (_, channel) in &mut self.channels {
@@ -352,7 +371,7 @@ impl Broker {
         if let Err(error) = ctx.engine.delete_queue(queue.log) {
             self.on_engine_error(&error, ctx);
         }
-        batch
+        (batch, cancelled)
     }
 
     fn consumed(&self, key: super::ConsumerKey) -> Consumed {
