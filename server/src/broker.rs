@@ -176,6 +176,7 @@ pub struct Broker {
 
 impl Broker {
     /// The engine failed where it never may: nothing more can be promised, so the process ends.
+    #[expect(clippy::unused_self, reason = "a verb of the broker, like its neighbours")]
     fn on_engine_error(&mut self, error: &EngineError, ctx: &mut Context<'_>) {
         ctx.effects.requests.push(Request::Poisoned(error.to_string()));
     }

@@ -15,6 +15,7 @@ use super::limits::{Limit, VhostLimits};
 use super::queue::Declaration;
 use super::vhost::VhostDefinition;
 use super::{Broker, Context};
+use leveret_protocol::FieldValue;
 use std::net::IpAddr;
 
 impl Broker {
@@ -140,7 +141,7 @@ impl Broker {
         super::exchange::refuse_default_exchange(request.source)?;
         match request.destination {
             DestinationName::Queue(name) => {
-                self.authorize_queue(connection, Access::Write, name)?
+                self.authorize_queue(connection, Access::Write, name)?;
             }
             DestinationName::Exchange(name) => {
                 super::exchange::refuse_default_exchange(name)?;
@@ -162,7 +163,7 @@ impl Broker {
         declaration: &Declaration<'_>,
     ) -> Outcome {
         let arguments = declaration.arguments.as_ref();
-        let Some(exchange) = arguments.get("x-dead-letter-exchange").and_then(|v| v.as_str())
+        let Some(exchange) = arguments.get("x-dead-letter-exchange").and_then(FieldValue::as_str)
         else {
             return Ok(());
         };

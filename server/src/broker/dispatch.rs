@@ -28,6 +28,7 @@ impl Broker {
         self.dispatch(id, method, ctx).map_err(|exception| exception.caused_by(method.id()))
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest set a mode, see below")]
     fn dispatch(&mut self, id: ChannelId, method: &Method<'_>, ctx: &mut Context<'_>) -> Outcome {
         match method {
             Method::BasicAck(ack) => {
@@ -41,15 +42,21 @@ impl Broker {
                 self.acknowledge(id, reject.delivery_tag, false, verdict(reject.requeue), ctx)
             }
             Method::BasicConsume(consume) => self.consume(id, consume, ctx),
-            Method::BasicCancel(cancel) => self.cancel(id, cancel, ctx),
+            Method::BasicCancel(cancel) => {
+                self.cancel(id, cancel, ctx);
+                Ok(())
+            }
             Method::BasicGet(get) => self.get(id, get, ctx),
-            Method::BasicQos(qos) => self.qos(id, qos, ctx),
-            Method::BasicRecover(recover) => {
-                self.recover(id, recover.requeue, ctx)?;
+            Method::BasicQos(qos) => self.qos(id, *qos, ctx),
+            Method::BasicRecover(_) => {
+                self.recover(id, ctx);
                 self.reply(id, &Method::BasicRecoverOk, ctx);
                 Ok(())
             }
-            Method::BasicRecoverAsync(recover) => self.recover(id, recover.requeue, ctx),
+            Method::BasicRecoverAsync(_) => {
+                self.recover(id, ctx);
+                Ok(())
+            }
             Method::QueueDeclare(declare) => self.queue_declare(id, declare, ctx),
             Method::QueueDelete(delete) => self.queue_delete(id, delete, ctx),
             Method::QueuePurge(purge) => self.queue_purge(id, purge, ctx),
@@ -98,10 +105,9 @@ impl Broker {
 
     /// `basic.recover` with either flag: everything outstanding goes back. Without `requeue` AMQP
     /// wants it for the same consumer, whose turn it is likely to be.
-    fn recover(&mut self, id: ChannelId, _requeue: bool, ctx: &mut Context<'_>) -> Outcome {
+    fn recover(&mut self, id: ChannelId, ctx: &mut Context<'_>) {
         let index = self.channel_index(id.connection, id.number);
         self.requeue_all(index, ctx);
-        Ok(())
     }
 }
 

@@ -155,10 +155,10 @@ impl Effects {
     /// The socket took `count` bytes. Returns whether the outbox went from full to having room.
     pub fn sent(&mut self, connection: ConnectionId, count: usize) -> bool {
         let outbox = &mut self.outboxes[connection.index()];
-        let had_room = outbox.len() < OUTBOX_DELIVER_MAX;
+        let was_open = outbox.len() < OUTBOX_DELIVER_MAX;
         outbox.sent += count;
         assert!(outbox.sent <= outbox.bytes.len(), "sent more than there was");
-        let has_room = outbox.len() < OUTBOX_DELIVER_MAX;
+        let is_open = outbox.len() < OUTBOX_DELIVER_MAX;
         if outbox.sent == outbox.bytes.len() {
             outbox.sent = 0;
             let block = std::mem::take(&mut outbox.bytes);
@@ -167,7 +167,7 @@ impl Effects {
             outbox.bytes.drain(..outbox.sent);
             outbox.sent = 0;
         }
-        !had_room && has_room
+        !was_open && is_open
     }
 
     fn recycle(&mut self, mut block: Vec<u8>) {

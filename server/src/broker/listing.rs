@@ -198,7 +198,7 @@ impl Broker {
             messages_unconfirmed: channel
                 .confirms
                 .as_ref()
-                .map_or(0, |confirms| confirms.outstanding()),
+                .map_or(0, super::channel::confirm::Confirms::outstanding),
             messages_uncommitted: 0,
             acks_uncommitted: 0,
             prefetch_count: channel.prefetch,

@@ -33,6 +33,7 @@ impl Broker {
         self.answer(request, ctx).unwrap_or_else(ControlReply::Refused)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is no question is an order")]
     fn answer(
         &mut self,
         request: ControlRequest,
@@ -91,25 +92,7 @@ impl Broker {
         ctx: &mut Context<'_>,
     ) -> Result<ControlReply, Exception> {
         match order {
-            ControlRequest::DeclareQueue {
-                actor,
-                vhost,
-                name,
-                durable,
-                auto_delete,
-                arguments,
-            } => {
-                self.allow(&actor, Access::Configure, ResourceKind::Queue, &vhost, &name)?;
-                let declaration = Declaration {
-                    name: &name,
-                    server_named: false,
-                    durable,
-                    auto_delete,
-                    owner: None,
-                    arguments,
-                };
-                self.control_declare_queue(&vhost, declaration, ctx)
-            }
+            order @ ControlRequest::DeclareQueue { .. } => self.obey_declare_queue(order, ctx),
             ControlRequest::DeleteQueue { actor, vhost, name, if_unused, if_empty } => {
                 let key = self.control_queue(&vhost, &name)?;
                 self.allow(&actor, Access::Configure, ResourceKind::Queue, &vhost, &name)?;
@@ -123,31 +106,8 @@ impl Broker {
                 self.allow(&actor, Access::Read, ResourceKind::Queue, &vhost, &name)?;
                 Ok(ControlReply::Count(self.purge(key, ctx)))
             }
-            ControlRequest::DeclareExchange {
-                actor,
-                vhost,
-                name,
-                kind,
-                durable,
-                auto_delete,
-                internal,
-                arguments,
-            } => {
-                let definition = ExchangeDefinition {
-                    kind: ExchangeType::parse(&kind)?,
-                    name: name.into(),
-                    durable,
-                    auto_delete,
-                    internal,
-                    arguments,
-                    user: actor.name().into(),
-                };
-                let name = &definition.name;
-                self.allow(&actor, Access::Configure, ResourceKind::Exchange, &vhost, name)?;
-                let vhost = self.control_vhost(&vhost)?;
-                let existed = self.topology.lookup_exchange(vhost, &definition.name).is_some();
-                self.declare_exchange(vhost, definition, None, ctx)?;
-                Ok(if existed { ControlReply::Done } else { ControlReply::Created })
+            order @ ControlRequest::DeclareExchange { .. } => {
+                self.obey_declare_exchange(order, ctx)
             }
             ControlRequest::DeleteExchange { actor, vhost, name, if_unused } => {
                 let vhost_key = self.control_vhost(&vhost)?;
@@ -191,6 +151,63 @@ impl Broker {
             }
             question => unreachable!("answered before: {question:?}"),
         }
+    }
+
+    fn obey_declare_queue(
+        &mut self,
+        order: ControlRequest,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        let ControlRequest::DeclareQueue { actor, vhost, name, durable, auto_delete, arguments } =
+            order
+        else {
+            unreachable!("the caller matched it");
+        };
+        self.allow(&actor, Access::Configure, ResourceKind::Queue, &vhost, &name)?;
+        let declaration = Declaration {
+            name: &name,
+            server_named: false,
+            durable,
+            auto_delete,
+            owner: None,
+            arguments,
+        };
+        self.control_declare_queue(&vhost, declaration, ctx)
+    }
+
+    fn obey_declare_exchange(
+        &mut self,
+        order: ControlRequest,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        let ControlRequest::DeclareExchange {
+            actor,
+            vhost,
+            name,
+            kind,
+            durable,
+            auto_delete,
+            internal,
+            arguments,
+        } = order
+        else {
+            unreachable!("the caller matched it");
+        };
+        let definition = ExchangeDefinition {
+            kind: ExchangeType::parse(&kind)?,
+            name: name.into(),
+            durable,
+            auto_delete,
+            internal,
+            arguments,
+            user: actor.name().into(),
+        };
+        let name = &definition.name;
+        self.allow(&actor, Access::Configure, ResourceKind::Exchange, &vhost, name)?;
+        let vhost = self.control_vhost(&vhost)?;
+        let existed = self.topology.lookup_exchange(vhost, &definition.name).is_some();
+        self.declare_exchange(vhost, definition, None, ctx)?;
+        Ok(if existed { ControlReply::Done } else { ControlReply::Created })
     }
 
     /// May the actor do this? What the operator does is never refused.

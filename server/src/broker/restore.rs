@@ -280,10 +280,8 @@ impl Broker {
 
 fn parse<'a>(kind: Kind, key: &'a [u8], value: &'a [u8]) -> Result<Stored<'a>, String> {
     let mut names = names(key).ok_or("its key is cut short")?;
-    let arguments = match kind {
-        Kind::Binding => names.pop().ok_or("its key has no names")?,
-        _ => &[],
-    };
+    let arguments =
+        if kind == Kind::Binding { names.pop().ok_or("its key has no names")? } else { &[] };
     let names: Result<Vec<&str>, _> = names.into_iter().map(str::from_utf8).collect();
     Ok(Stored {
         names: names.map_err(|error| error.to_string())?,

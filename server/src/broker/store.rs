@@ -132,6 +132,7 @@ impl Broker {
     ///
     /// # Errors
     /// 506 when the log takes nothing more.
+    #[expect(clippy::unused_self, reason = "a verb of the broker, like its neighbours")]
     pub(super) fn put_record(
         &mut self,
         key: &[u8],

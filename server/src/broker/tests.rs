@@ -22,7 +22,7 @@ struct Node {
     engine: Engine,
     effects: Effects,
     now_ms: u64,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// A frame that came out, as the tests look at it.
@@ -48,7 +48,7 @@ impl Node {
         let (engine, recovered) =
             Engine::open(dir.path(), EngineConfig::default()).expect("an empty directory opens");
         let broker = Broker::new(settings(), &recovered, 0, 1).expect("nothing to restore");
-        let mut node = Node { broker, engine, effects: Effects::new(), now_ms: 1, _dir: dir };
+        let mut node = Node { broker, engine, effects: Effects::new(), now_ms: 1, dir };
         let user = User {
             name: "guest".into(),
             password: PasswordHash::new(HashingAlgorithm::Sha256, [1, 2, 3, 4], "guest"),
@@ -64,9 +64,9 @@ impl Node {
     fn restarted(self) -> Node {
         drop(self.engine);
         let (engine, recovered) =
-            Engine::open(self._dir.path(), EngineConfig::default()).expect("it opens again");
+            Engine::open(self.dir.path(), EngineConfig::default()).expect("it opens again");
         let broker = Broker::new(settings(), &recovered, 0, 1).expect("restored");
-        Node { broker, engine, effects: Effects::new(), now_ms: self.now_ms, _dir: self._dir }
+        Node { broker, engine, effects: Effects::new(), now_ms: self.now_ms, dir: self.dir }
     }
 
     fn with<T>(&mut self, call: impl FnOnce(&mut Broker, &mut Context<'_>) -> T) -> T {
@@ -78,7 +78,7 @@ impl Node {
 
     /// Ends the tick without waiting for the disk.
     fn tick(&mut self) {
-        self.with(|broker, ctx| broker.end_of_read(ctx));
+        self.with(Broker::end_of_read);
     }
 
     /// Ends the tick and waits for the disk.

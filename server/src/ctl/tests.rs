@@ -50,6 +50,7 @@ fn check(fake: &Fake, line: &str, expected: &str) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of commands and what they print")]
 fn listings_print_what_rabbitmqctl_prints() {
     let fake = Fake::start();
     check(

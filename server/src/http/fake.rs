@@ -228,7 +228,7 @@ impl Node {
     /// Answers when what the answer reports is durable.
     fn answer(&mut self, request: ControlRequest) -> ControlReply {
         let reply = self.with(|broker, ctx| broker.control(request, ctx));
-        self.with(|broker, ctx| broker.end_of_read(ctx));
+        self.with(Broker::end_of_read);
         self.engine.sync().unwrap();
         let durable = self.engine.durable();
         self.with(|broker, ctx| broker.on_durable(durable, ctx));
@@ -479,6 +479,7 @@ fn known(vhost: Option<&String>) -> bool {
     vhost.is_none_or(|name| name == "/" || name == "shop")
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each request")]
 fn answer(request: &ControlRequest) -> ControlReply {
     let in_root = |vhost: &Option<String>| vhost.as_ref().is_none_or(|name| name == "/");
     let named = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|one| one == name);
@@ -560,13 +561,13 @@ fn answer(request: &ControlRequest) -> ControlReply {
         }
         ControlRequest::DeleteExchange { .. }
         | ControlRequest::Bind { .. }
-        | ControlRequest::CloseConnection { .. } => ControlReply::Done,
+        | ControlRequest::CloseConnection { .. }
+        | ControlRequest::Remove(_) => ControlReply::Done,
         ControlRequest::Publish { .. } => ControlReply::Routed(true),
         ControlRequest::Get { .. } => ControlReply::Messages(Vec::new()),
         ControlRequest::Parameters => ControlReply::Parameters(Vec::new()),
         ControlRequest::GlobalParameters => ControlReply::GlobalParameters(Vec::new()),
         ControlRequest::Export { .. } => ControlReply::Text("{}".to_owned()),
         ControlRequest::Apply { .. } => ControlReply::Created,
-        ControlRequest::Remove(_) => ControlReply::Done,
     }
 }

@@ -176,7 +176,7 @@ async fn check_people(call: &Call) -> Result<(), ApiError> {
 }
 
 /// What RabbitMQ says of a pattern that does not compile: Erlang shows texts as lists of numbers.
-fn invalid_pattern(pattern: Value, error: &PatternError) -> ApiError {
+fn invalid_pattern(pattern: &Value, error: &PatternError) -> ApiError {
     ApiError::BadRequest(json!([
         "invalid_regexp",
         pattern,
@@ -190,7 +190,7 @@ async fn set(call: Call) -> Outcome {
     require(&body, &["configure", "write", "read"])?;
     let pattern = |key| required_text(&body, key);
     let permission = Permission::new(pattern("configure")?, pattern("write")?, pattern("read")?)
-        .map_err(|error| invalid_pattern(json!(error.pattern.as_bytes()), &error))?;
+        .map_err(|error| invalid_pattern(&json!(error.pattern.as_bytes()), &error))?;
     let (user, vhost) = (call.parameter("user").into(), call.parameter("vhost").into());
     Ok(created_or_updated(call.apply(Step::Permission { user, vhost, permission }).await?))
 }
@@ -208,7 +208,7 @@ async fn set_topic(call: Call) -> Outcome {
     let part = |key| required_text(&body, key);
     let permission =
         TopicPermission::new(user, vhost, part("exchange")?, part("write")?, part("read")?)
-            .map_err(|error| invalid_pattern(json!(error.pattern), &error))?;
+            .map_err(|error| invalid_pattern(&json!(error.pattern), &error))?;
     let step = Step::TopicPermission { user: user.into(), vhost: vhost.into(), permission };
     Ok(created_or_updated(call.apply(step).await?))
 }

@@ -140,7 +140,7 @@ mod tests {
     fn every_type_of_field_has_its_json() {
         let inner = FieldTableBuilder::new().with("x", FieldValue::Void).build();
         let table = FieldTableBuilder::new()
-            .with("decimal", FieldValue::Decimal { scale: 2, value: 314 })
+            .with("decimal", FieldValue::Decimal { scale: 2, value: 325 })
             .with("bytes", FieldValue::Bytes(&[0xff, 0]))
             .with("text", FieldValue::LongStr("\u{e9}".as_bytes()))
             .with("time", FieldValue::Timestamp(7))
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(
             to_json(table.as_ref()),
             json!({
-                "decimal": 3.14, "bytes": "/wA=", "text": "\u{e9}", "time": 7, "nan": null,
+                "decimal": 3.25, "bytes": "/wA=", "text": "\u{e9}", "time": 7, "nan": null,
                 "table": {"x": null}, "small": -1,
             })
         );

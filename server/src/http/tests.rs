@@ -3,6 +3,7 @@
 use super::fake::Fake;
 use super::{resources, route};
 use crate::broker::control::{Actor, ControlRequest};
+use leveret_protocol::FieldValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -223,7 +224,7 @@ fn declarations_reach_the_broker_and_its_refusals_the_client() {
     };
     assert_eq!((vhost.as_str(), name.as_str(), durable), ("/", "new/1", true));
     assert_eq!(actor, Actor::User("guest".to_owned()));
-    assert_eq!(arguments.as_ref().get("x-max-length").and_then(|value| value.as_i64()), Some(5));
+    assert_eq!(arguments.as_ref().get("x-max-length").and_then(FieldValue::as_i64), Some(5));
     assert_eq!(fake.request("PUT", "/api/queues/%2F/q1", "").status, 204);
     let refused = |method: &str, path: &str, body: &str| {
         let answer = fake.request(method, path, body);

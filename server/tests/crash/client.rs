@@ -135,7 +135,7 @@ async fn publish(channel: Channel, ledger: Shared, mut random: Random) {
                 _ => (BOTH, "", &[CLASSIC, QUORUM], 2),
             };
         let number = ledger.lock().expect("no client panics").publish(queues);
-        if number % 8 == 0 {
+        if number.is_multiple_of(8) {
             time::sleep(PAUSE).await;
         }
         let properties = BasicProperties::default().with_delivery_mode(mode);

@@ -134,9 +134,10 @@ fn a_byte_now_and_then_does_not_stretch_the_handshake() {
 #[cfg(target_os = "linux")]
 fn resident_kib(broker: &Broker) -> u64 {
     let path = format!("/proc/{}/status", broker.process_id());
-    let status = std::fs::read_to_string(path).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    let status = std::fs::read_to_string(path).expect("the process is there");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says it");
+    let size = line.split_whitespace().nth(1).expect("a size behind the name");
+    size.parse().expect("a number of KiB")
 }
 
 /// Goal: a client that asks for much and reads nothing makes the broker stop listening to it, costs

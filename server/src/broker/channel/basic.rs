@@ -6,7 +6,7 @@ use crate::broker::durable::mark_dirty;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::{ChannelId, QueueKey};
 use crate::broker::message::Message;
-use crate::broker::queue::{Next, report_corrupt};
+use crate::broker::queue::{Next, NextMessage, report_corrupt};
 use crate::broker::{Broker, Context, Parked};
 use leveret_engine::Read;
 use leveret_protocol::frame::{GetOk, encode_get_ok};
@@ -20,7 +20,7 @@ impl Broker {
     pub(in crate::broker) fn qos(
         &mut self,
         id: ChannelId,
-        qos: &BasicQos,
+        qos: BasicQos,
         ctx: &mut Context<'_>,
     ) -> Outcome {
         if qos.prefetch_size != 0 {
@@ -121,26 +121,41 @@ impl Broker {
             self.totals.get_no_ack += 1;
             ctx.engine.settle(queue.log, next.seq, next.addr, len);
         } else {
-            queue.stats.get += 1;
-            channel.stats.get += 1;
-            self.totals.get += 1;
-            queue.unacked_count += 1;
-            queue.unacked_bytes += u64::from(len);
-            ctx.engine.note_delivered(queue.log, next.seq);
-            channel.unacked.push(Unacked {
-                tag: delivery_tag,
-                queue: Some(key),
-                seq: next.seq,
-                addr: next.addr,
-                len,
-                deliveries: next.deliveries,
-                consumer: NO_CONSUMER,
-                delivered_at_ms: ctx.now.ms,
-            });
+            self.note_got(index, key, &next, delivery_tag, len, ctx);
         }
         if held {
             self.emit_when(id, None, ctx, |out| out.extend_from_slice(&frames));
         }
+    }
+
+    /// A message that `basic.get` gave away is outstanding.
+    fn note_got(
+        &mut self,
+        index: usize,
+        key: QueueKey,
+        next: &NextMessage,
+        tag: u64,
+        len: u32,
+        ctx: &mut Context<'_>,
+    ) {
+        let channel = &mut self.channels[index];
+        let queue = &mut self.queues[key.index()];
+        queue.stats.get += 1;
+        channel.stats.get += 1;
+        self.totals.get += 1;
+        queue.unacked_count += 1;
+        queue.unacked_bytes += u64::from(len);
+        ctx.engine.note_delivered(queue.log, next.seq);
+        channel.unacked.push(Unacked {
+            tag,
+            queue: Some(key),
+            seq: next.seq,
+            addr: next.addr,
+            len,
+            deliveries: next.deliveries,
+            consumer: NO_CONSUMER,
+            delivered_at_ms: ctx.now.ms,
+        });
     }
 
     /// `channel.flow`: whether the client takes deliveries. (RabbitMQ refuses to pause; this really

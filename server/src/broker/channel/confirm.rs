@@ -82,8 +82,8 @@ impl Confirms {
 mod tests {
     use super::*;
 
-    fn confirmed(up_to: u64, multiple: bool) -> Option<Confirmed> {
-        Some(Confirmed { up_to, multiple })
+    fn confirmed(up_to: u64, multiple: bool) -> Confirmed {
+        Confirmed { up_to, multiple }
     }
 
     #[test]
@@ -93,9 +93,9 @@ mod tests {
         assert!(!confirms.on_publish(Some(BatchId(5))));
         assert!(confirms.on_publish(Some(BatchId(6))));
         assert_eq!(confirms.confirm(BatchId(4)), None);
-        assert_eq!(confirms.confirm(BatchId(5)), confirmed(2, true));
+        assert_eq!(confirms.confirm(BatchId(5)), Some(confirmed(2, true)));
         assert_eq!(confirms.outstanding(), 1);
-        assert_eq!(confirms.confirm(BatchId(9)), confirmed(3, false));
+        assert_eq!(confirms.confirm(BatchId(9)), Some(confirmed(3, false)));
         assert_eq!(confirms.confirm(BatchId(9)), None);
     }
 
@@ -103,10 +103,10 @@ mod tests {
     fn what_needs_no_disk_never_overtakes_what_does() {
         let mut confirms = Confirms::default();
         assert!(confirms.on_publish(None), "looked at when the tick ends");
-        assert_eq!(confirms.confirm(BatchId(0)), confirmed(1, false));
+        assert_eq!(confirms.confirm(BatchId(0)), Some(confirmed(1, false)));
         assert!(confirms.on_publish(Some(BatchId(1))));
         assert!(!confirms.on_publish(None));
         assert_eq!(confirms.confirm(BatchId(0)), None);
-        assert_eq!(confirms.confirm(BatchId(1)), confirmed(3, true));
+        assert_eq!(confirms.confirm(BatchId(1)), Some(confirmed(3, true)));
     }
 }

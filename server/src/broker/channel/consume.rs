@@ -75,7 +75,7 @@ impl Broker {
         id: ChannelId,
         cancel: &BasicCancel<'_>,
         ctx: &mut Context<'_>,
-    ) -> Outcome {
+    ) {
         let index = self.channel_index(id.connection, id.number);
         if let Some(key) = self.channels[index].consumers.get(cancel.consumer_tag).copied() {
             self.remove_consumer(key, ctx);
@@ -84,7 +84,6 @@ impl Broker {
             let ok = Method::BasicCancelOk(BasicCancelOk { consumer_tag: cancel.consumer_tag });
             self.reply(id, &ok, ctx);
         }
-        Ok(())
     }
 
     /// Ends a consumer; what it was given stays outstanding on its channel. An auto-delete queue

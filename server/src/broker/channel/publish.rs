@@ -365,7 +365,7 @@ fn without_bcc(properties: BasicProperties<'_>) -> Option<Vec<u8>> {
 
 fn push_keys<'a>(headers: FieldTable<'a>, name: &str, keys: &mut Vec<&'a str>) {
     let Some(FieldValue::Array(array)) = headers.get(name) else { return };
-    for value in array.iter() {
+    for value in array {
         if let Some(key) = value.as_str() {
             keys.push(key);
         }

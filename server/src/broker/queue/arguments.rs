@@ -231,10 +231,8 @@ impl Check {
         match self {
             Check::Anything | Check::DeadLetterExchange => Ok(()),
             Check::Integer { min, max } => judge_integer(value, min, max),
-            Check::Bool => match value {
-                FieldValue::Bool(_) => Ok(()),
-                other => Err(unacceptable(other)),
-            },
+            Check::Bool if matches!(value, FieldValue::Bool(_)) => Ok(()),
+            Check::Bool => Err(unacceptable(value)),
             Check::OneOf(allowed, refusal) => match text(value) {
                 None => Err(unacceptable(value)),
                 Some(text) if allowed.contains(&text) => Ok(()),
