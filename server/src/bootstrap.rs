@@ -161,6 +161,9 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
     let (mut engine, recovered) = open_engine(config)?;
     let data_dir = absolute(&config.data_dir);
     let (mut clock, mut broker) = make_broker(config, &recovered)?;
+    broker
+        .delete_orphans(&recovered, &mut engine)
+        .map_err(failed("cannot delete what no definition names"))?;
     seed(config, &mut broker, &mut engine, &mut clock)?;
 
     let control = control_socket::bind(&config.data_dir)

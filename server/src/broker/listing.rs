@@ -32,7 +32,7 @@ impl Broker {
             ..OverviewRow::default()
         };
         for (_, queue) in &self.queues {
-            row.messages_ready += queue.ready.count;
+            row.messages_ready += queue.levels.ready_count();
             row.messages_unacknowledged += queue.unacked_count;
         }
         row
@@ -86,17 +86,17 @@ impl Broker {
             policy: applied.policy.map(|policy| policy.name().to_owned()),
             operator_policy: applied.operator.map(|policy| policy.name().to_owned()),
             effective_policy: applied.definition(),
-            messages_ready: queue.ready.count,
+            messages_ready: queue.levels.ready_count(),
             messages_unacknowledged: queue.unacked_count,
-            message_bytes_ready: queue.ready.bytes,
+            message_bytes_ready: queue.levels.ready_bytes(),
             message_bytes_unacknowledged: queue.unacked_bytes,
             messages_persistent: if definition.durable {
-                queue.ready.count + queue.unacked_count
+                queue.levels.ready_count() + queue.unacked_count
             } else {
                 0
             },
             message_bytes_persistent: if definition.durable {
-                queue.ready.bytes + queue.unacked_bytes
+                queue.levels.ready_bytes() + queue.unacked_bytes
             } else {
                 0
             },
@@ -120,7 +120,7 @@ impl Broker {
     /// When the oldest ready message was published, if that is known without reading the disk.
     fn oldest_message_ms(&mut self, key: QueueKey, ctx: &mut Context<'_>) -> Option<u64> {
         let queue = &mut self.queues[key.index()];
-        if queue.ready.count == 0 {
+        if queue.levels.ready_count() == 0 {
             return None;
         }
         let super::queue::Next::Entry(next) = queue.next(ctx.engine) else { return None };
@@ -277,7 +277,7 @@ impl Broker {
                 };
                 let queues = self.queues.iter().filter(|(_, queue)| queue.definition.vhost == key);
                 for (_, queue) in queues {
-                    row.messages_ready += queue.ready.count;
+                    row.messages_ready += queue.levels.ready_count();
                     row.messages_unacknowledged += queue.unacked_count;
                 }
                 row

@@ -97,7 +97,7 @@ impl Broker {
                 let key = self.control_queue(&vhost, &name)?;
                 self.allow(&actor, Access::Configure, ResourceKind::Queue, &vhost, &name)?;
                 self.check_deletable(key, if_unused, if_empty)?;
-                let count = self.queues[key.index()].ready.count;
+                let count = self.queues[key.index()].levels.ready_count();
                 self.delete_queue(key, ctx);
                 Ok(ControlReply::Count(count))
             }
@@ -387,24 +387,30 @@ impl Broker {
             let Read::Ready(bytes) = ctx.engine.read(next.addr) else { break };
             let len = u32::try_from(bytes.len()).expect("messages are under 4 GiB");
             let message = Message::decode(bytes).expect("checksummed, and ours");
-            queue.ready.take(next.seq, len);
-            rows.push(message_row(&message, &next, queue.ready.count, truncate));
+            let level = queue.levels.get_mut(next.level);
+            level.ready.take(next.seq, len);
+            let log = level.log;
+            rows.push(message_row(&message, &next, queue.levels.ready_count(), truncate));
             size += u64::from(len);
             match mode {
                 GetMode::Acknowledge | GetMode::Reject => {
                     queue.stats.get_no_ack += 1;
-                    ctx.engine.settle(queue.log, next.seq, next.addr, len);
+                    ctx.engine.settle(log, next.seq, next.addr, len);
                 }
                 GetMode::Requeue => {
                     queue.stats.get += 1;
                     let deliveries = next.deliveries;
-                    taken.push((next.seq, Returned { addr: next.addr, len, deliveries }));
+                    taken.push((
+                        next.level,
+                        next.seq,
+                        Returned { addr: next.addr, len, deliveries },
+                    ));
                 }
             }
         }
         let queue = &mut self.queues[key.index()];
-        for (seq, returned) in taken {
-            queue.ready.put_back(seq, returned);
+        for (level, seq, returned) in taken {
+            queue.levels.get_mut(level).ready.put_back(seq, returned);
         }
         super::durable::mark_dirty(&mut self.queues, &mut self.dirty, key);
         rows

@@ -5,18 +5,20 @@
 pub mod arguments;
 mod consumers;
 mod declare;
+mod levels;
 mod pump;
 mod ready;
 
 pub use consumers::{Consumer, ConsumerKey, Rotation};
 pub(in crate::broker) use declare::{Declaration, strip_line_breaks};
+pub use levels::{Level, Levels, Priorities};
 pub(in crate::broker) use pump::report_corrupt;
 pub use pump::{Next, NextMessage};
 pub use ready::{Ready, Returned};
 
 use super::ids::{ConnectionId, QueueKey, VhostKey};
 use super::snapshot::MessageStats;
-use leveret_engine::{QueueId, Ticket};
+use leveret_engine::Ticket;
 use leveret_protocol::field::OwnedTable;
 use std::rc::Rc;
 
@@ -73,10 +75,8 @@ pub struct Queue {
     pub key: QueueKey,
     /// What was declared.
     pub definition: QueueDefinition,
-    /// Where the engine keeps its messages.
-    pub log: QueueId,
-    /// Ready messages.
-    pub ready: Ready,
+    /// Its messages, by priority.
+    pub levels: Levels,
     /// Delivered and not settled.
     pub unacked_count: u64,
     /// Stored bytes of those.

@@ -7,15 +7,15 @@ use super::limits::VhostLimits;
 use super::parameters::{GlobalParameters, Parameters};
 use super::permission::{Permission, Permissions, TopicPermission};
 use super::policy::{Policies, Policy, PolicyKind};
-use super::queue::{QueueDefinition, QueueKind, Ready};
+use super::queue::{Levels, Priorities, QueueDefinition, QueueKind, Ready};
 use super::store::{Kind, names};
 use super::topology::Topology;
 use super::user::{User, Users};
 use super::vhost::VhostDefinition;
 use super::{Broker, BrokerSettings, Churn, Context, binding};
-use leveret_engine::{BatchId, QueueId, Recovered, RecoveredQueue};
+use leveret_engine::{BatchId, Engine, EngineError, QueueId, Recovered, RecoveredQueue};
 use leveret_protocol::field::{FieldTable, FieldValue, OwnedTable};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::fmt;
@@ -96,6 +96,25 @@ impl Broker {
             broker.refresh_policies(vhost);
         }
         Ok(broker)
+    }
+
+    /// Deletes the engine's queues that no definition names: they were made when the process
+    /// ended, before their definition was stored.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn delete_orphans(
+        &self,
+        recovered: &Recovered,
+        engine: &mut Engine,
+    ) -> Result<(), EngineError> {
+        let named: FxHashSet<QueueId> = self
+            .queues
+            .iter()
+            .flat_map(|(_, queue)| queue.levels.iter().map(|level| level.log))
+            .collect();
+        let orphans = recovered.queues.iter().filter(|queue| !named.contains(&queue.id));
+        orphans.into_iter().try_for_each(|orphan| engine.delete_queue(orphan.id))
     }
 
     /// Nothing was ever defined: the data directory is new.
@@ -236,9 +255,6 @@ impl Broker {
         now_ms: u64,
     ) -> Result<(), String> {
         let [vhost, name] = stored.names::<2>()?;
-        let log = stored.value.get("log").and_then(FieldValue::as_i64).ok_or("no log")?;
-        let log = QueueId(u32::try_from(log).map_err(|_| format!("log {log}"))?);
-        let recovered = logs.get(&log).ok_or_else(|| format!("log {} is missing", log.0))?;
         let kind = match stored.text("type")? {
             "classic" => QueueKind::Classic,
             "quorum" => QueueKind::Quorum,
@@ -253,10 +269,19 @@ impl Broker {
             owner: None,
             arguments: stored.table("arguments")?,
         };
-        let mut ready = Ready::new(recovered.first, recovered.redelivered_below);
-        ready.count = recovered.messages;
-        ready.bytes = recovered.bytes;
-        self.insert_queue(definition, log, ready, now_ms);
+        let priorities = Priorities::of(kind, definition.arguments.as_ref());
+        let first = stored.value.get("log").and_then(FieldValue::as_i64).ok_or("no log")?;
+        let (log, ready) = restore_log(first, logs)?;
+        let mut levels = Levels::new(priorities, log, ready);
+        if let Some(FieldValue::Array(more)) = stored.value.get("levels") {
+            let numbers: Vec<i64> = more.iter().filter_map(FieldValue::as_i64).collect();
+            for pair in numbers.chunks_exact(2) {
+                let priority = u8::try_from(pair[0]).map_err(|_| format!("level {}", pair[0]))?;
+                let (log, ready) = restore_log(pair[1], logs)?;
+                levels.add(priority, log, ready);
+            }
+        }
+        self.insert_queue(definition, levels, now_ms);
         Ok(())
     }
 
@@ -276,6 +301,19 @@ impl Broker {
             .map_err(|error| error.text)?;
         Ok(())
     }
+}
+
+/// The engine's queue of this number, and what is ready in it.
+fn restore_log(
+    number: i64,
+    logs: &FxHashMap<QueueId, RecoveredQueue>,
+) -> Result<(QueueId, Ready), String> {
+    let log = QueueId(u32::try_from(number).map_err(|_| format!("log {number}"))?);
+    let recovered = logs.get(&log).ok_or_else(|| format!("log {number} is missing"))?;
+    let mut ready = Ready::new(recovered.first, recovered.redelivered_below);
+    ready.count = recovered.messages;
+    ready.bytes = recovered.bytes;
+    Ok((log, ready))
 }
 
 fn parse<'a>(kind: Kind, key: &'a [u8], value: &'a [u8]) -> Result<Stored<'a>, String> {

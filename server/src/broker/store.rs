@@ -8,10 +8,10 @@
 use super::binding::{BindingDefinition, BindingRequest};
 use super::exception::Exception;
 use super::ids::{ExchangeKey, QueueKey, VhostKey};
-use super::queue::QueueDefinition;
+use super::queue::{Levels, QueueDefinition};
 use super::topology::Removed;
 use super::{Broker, Context};
-use leveret_engine::{BatchId, EngineError, QueueId};
+use leveret_engine::{BatchId, EngineError};
 use leveret_protocol::field::{FieldArrayBuilder, FieldTableBuilder, FieldValue, OwnedTable};
 use leveret_protocol::reply::ReplyCode;
 
@@ -246,20 +246,28 @@ impl Broker {
         self.put_record(&key, &OwnedTable::default(), ctx)
     }
 
-    /// Stores a durable queue: its definition and which of the engine's queues it is.
+    /// Stores a durable queue: its definition and which of the engine's queues it is. `levels` is
+    /// priority and engine queue of each level but the first, by turns.
     ///
     /// # Errors
     /// The engine's.
     pub(super) fn store_queue(
-        &mut self,
+        &self,
         definition: &QueueDefinition,
-        log: QueueId,
+        levels: &Levels,
         ctx: &mut Context<'_>,
     ) -> Result<BatchId, EngineError> {
+        let mut more = FieldArrayBuilder::new();
+        for level in levels.more() {
+            more.push(FieldValue::I64(i64::from(level.priority)));
+            more.push(FieldValue::I64(i64::from(level.log.0)));
+        }
+        let more = more.build();
         let value = FieldTableBuilder::new()
             .with("type", FieldValue::LongStr(definition.kind.name().as_bytes()))
             .with("auto_delete", FieldValue::Bool(definition.auto_delete))
-            .with("log", FieldValue::I64(i64::from(log.0)))
+            .with("log", FieldValue::I64(i64::from(levels.first().log.0)))
+            .with("levels", FieldValue::Array(more.as_ref()))
             .with("arguments", FieldValue::Table(definition.arguments.as_ref()))
             .build();
         let key = self.queue_record_key(definition);

@@ -15,6 +15,9 @@ use leveret_protocol::content::Publish;
 use leveret_protocol::field::{FieldTable, FieldTableBuilder, FieldValue, OwnedTable};
 use leveret_protocol::frame::split_frame;
 use leveret_protocol::method::*;
+use leveret_protocol::properties::PropertiesWriter;
+
+mod priorities;
 
 /// A broker, its engine and its sink.
 struct Node {
@@ -63,9 +66,10 @@ impl Node {
     /// The node after its process ended and started again.
     fn restarted(self) -> Node {
         drop(self.engine);
-        let (engine, recovered) =
+        let (mut engine, recovered) =
             Engine::open(self.dir.path(), EngineConfig::default()).expect("it opens again");
         let broker = Broker::new(settings(), &recovered, 0, 1).expect("restored");
+        broker.delete_orphans(&recovered, &mut engine).expect("a working log");
         Node { broker, engine, effects: Effects::new(), now_ms: self.now_ms, dir: self.dir }
     }
 
@@ -88,6 +92,19 @@ impl Node {
         let durable = self.engine.durable();
         self.with(|broker, ctx| broker.on_durable(durable, ctx));
         self.tick();
+    }
+
+    /// Ends the tick, and goes on until nothing waits for the disk any more, reads included.
+    fn settle(&mut self) {
+        self.engine.submit(0).expect("a working disk");
+        self.sync();
+        while !self.broker.parked.is_empty() {
+            let completed = self.engine.complete().expect("a working disk");
+            for ticket in completed.loaded {
+                self.with(|broker, ctx| broker.on_loaded(ticket, ctx));
+            }
+            self.tick();
+        }
     }
 
     fn connect(&mut self, slot: u32) -> ConnectionId {
@@ -115,7 +132,35 @@ impl Node {
     }
 
     fn call(&mut self, id: ConnectionId, method: Method<'_>) -> Result<(), Exception> {
-        self.with(|broker, ctx| broker.handle(id, 1, &method, ctx))
+        self.call_on(id, 1, method)
+    }
+
+    fn call_on(
+        &mut self,
+        id: ConnectionId,
+        channel: u16,
+        method: Method<'_>,
+    ) -> Result<(), Exception> {
+        self.with(|broker, ctx| broker.handle(id, channel, &method, ctx))
+    }
+
+    /// Publishes with any properties.
+    fn send(
+        &mut self,
+        id: ConnectionId,
+        (exchange, key): (&str, &str),
+        properties: &PropertiesWriter<'_>,
+        body: &str,
+    ) -> Result<(), Exception> {
+        let publish =
+            BasicPublish { exchange, routing_key: key, mandatory: false, immediate: false };
+        let mut frame = Vec::new();
+        Method::BasicPublish(publish).encode(1, &mut frame);
+        let method = &frame[7..frame.len() - 1];
+        let properties = properties.to_bytes();
+        let publish =
+            Publish { channel: 1, method, properties: &properties, body: body.as_bytes() };
+        self.with(|broker, ctx| broker.publish(id, &publish, ctx))
     }
 
     fn publish(
@@ -174,6 +219,10 @@ impl Node {
 }
 
 fn declare(queue: &str, durable: bool) -> Method<'_> {
+    declare_with(queue, durable, FieldTable::EMPTY)
+}
+
+fn declare_with<'a>(queue: &'a str, durable: bool, arguments: FieldTable<'a>) -> Method<'a> {
     Method::QueueDeclare(QueueDeclare {
         queue,
         passive: false,
@@ -181,7 +230,7 @@ fn declare(queue: &str, durable: bool) -> Method<'_> {
         exclusive: false,
         auto_delete: false,
         no_wait: false,
-        arguments: FieldTable::EMPTY,
+        arguments,
     })
 }
 

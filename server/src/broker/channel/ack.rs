@@ -76,15 +76,16 @@ impl Broker {
         let queue = &mut self.queues[key.index()];
         queue.unacked_count -= 1;
         queue.unacked_bytes -= u64::from(unacked.len);
+        let level = queue.levels.get_mut(unacked.level);
         match verdict {
             Verdict::Ack => {
                 queue.stats.ack += 1;
                 self.channels[index].stats.ack += 1;
                 self.totals.ack += 1;
-                ctx.engine.settle(queue.log, unacked.seq, unacked.addr, unacked.len);
+                ctx.engine.settle(level.log, unacked.seq, unacked.addr, unacked.len);
             }
             Verdict::Reject => {
-                ctx.engine.settle(queue.log, unacked.seq, unacked.addr, unacked.len);
+                ctx.engine.settle(level.log, unacked.seq, unacked.addr, unacked.len);
             }
             Verdict::Requeue => {
                 let returned = Returned {
@@ -92,7 +93,7 @@ impl Broker {
                     len: unacked.len,
                     deliveries: unacked.deliveries,
                 };
-                queue.ready.put_back(unacked.seq, returned);
+                level.ready.put_back(unacked.seq, returned);
             }
         }
         mark_dirty(&mut self.queues, &mut self.dirty, key);

@@ -100,14 +100,16 @@ impl Broker {
         let message = Message::decode(bytes).expect("checksummed, and ours");
         let channel = &mut self.channels[index];
         let queue = &mut self.queues[key.index()];
-        queue.ready.take(next.seq, len);
+        let level = queue.levels.get_mut(next.level);
+        level.ready.take(next.seq, len);
+        let log = level.log;
         let ok = GetOk {
             channel: id.number,
             frame_max: channel.frame_max,
             delivery_tag: channel.issue_tag(),
             redelivered: 1 < next.deliveries,
             routing: message.routing,
-            message_count: u32::try_from(queue.ready.count).unwrap_or(u32::MAX),
+            message_count: u32::try_from(queue.levels.ready_count()).unwrap_or(u32::MAX),
             properties: message.properties,
             body: message.body,
         };
@@ -119,7 +121,7 @@ impl Broker {
             queue.stats.get_no_ack += 1;
             channel.stats.get_no_ack += 1;
             self.totals.get_no_ack += 1;
-            ctx.engine.settle(queue.log, next.seq, next.addr, len);
+            ctx.engine.settle(log, next.seq, next.addr, len);
         } else {
             self.note_got(index, key, &next, delivery_tag, len, ctx);
         }
@@ -145,10 +147,12 @@ impl Broker {
         self.totals.get += 1;
         queue.unacked_count += 1;
         queue.unacked_bytes += u64::from(len);
-        ctx.engine.note_delivered(queue.log, next.seq);
+        let log = queue.levels.get(next.level).log;
+        ctx.engine.note_delivered(log, next.seq);
         channel.unacked.push(Unacked {
             tag,
             queue: Some(key),
+            level: next.level,
             seq: next.seq,
             addr: next.addr,
             len,

@@ -10,7 +10,7 @@ use crate::broker::message::{MessageMeta, NO_EXPIRATION, encode_header, split_ro
 use crate::broker::queue::QueueKind;
 use crate::broker::router::{Routable, Route};
 use crate::broker::{Broker, Context, Waiter};
-use leveret_engine::{BatchId, QueueId};
+use leveret_engine::{BatchId, EngineError, QueueId};
 use leveret_protocol::content::Publish;
 use leveret_protocol::field::{FieldTable, FieldTableBuilder, FieldValue};
 use leveret_protocol::frame::{Return, encode_return};
@@ -54,6 +54,8 @@ pub(in crate::broker) struct Targets {
     pub(in crate::broker) durable: bool,
     /// One of them stores everything persistently.
     pub(in crate::broker) quorum: bool,
+    /// One of them keeps messages by priority; its log is that of those that have none.
+    pub(in crate::broker) prioritized: bool,
 }
 
 /// What the properties of a publish say that concerns the broker.
@@ -133,12 +135,17 @@ impl Broker {
         let header = encode_header(meta, parts.routing.len(), parts.properties.len());
         let persistent = targets.durable && (meta.persistent || targets.quorum);
         let message: [&[u8]; 4] = [&header, parts.routing, parts.properties, parts.body];
-        let appended = ctx.engine.append(&message, persistent, &targets.logs).map_err(|error| {
-            Exception::new(ReplyCode::ResourceError, format!("message not stored: {error}"))
-        })?;
+        let appended = if targets.prioritized && meta.priority.is_some() {
+            let logs =
+                self.level_logs(targets, meta.priority, ctx).map_err(|error| not_stored(&error))?;
+            ctx.engine.append(&message, persistent, &logs)
+        } else {
+            ctx.engine.append(&message, persistent, &targets.logs)
+        };
+        let appended = appended.map_err(|error| not_stored(&error))?;
         for key in &targets.route.queues {
             let queue = &mut self.queues[key.index()];
-            queue.ready.on_append(appended.len);
+            queue.levels.of_message_mut(meta.priority).ready.on_append(appended.len);
             queue.stats.publish += 1;
             if !queue.dirty {
                 queue.dirty = true;
@@ -292,11 +299,13 @@ impl Broker {
         targets.logs.clear();
         targets.durable = false;
         targets.quorum = false;
+        targets.prioritized = false;
         for key in &targets.route.queues {
             let queue = &self.queues[key.index()];
-            targets.logs.push(queue.log);
+            targets.logs.push(queue.levels.first().log);
             targets.durable |= queue.definition.durable;
             targets.quorum |= queue.definition.kind == QueueKind::Quorum;
+            targets.prioritized |= 0 < queue.levels.priorities().max;
         }
     }
 
@@ -336,6 +345,10 @@ pub(in crate::broker) struct Parts<'a> {
     pub(in crate::broker) routing: &'a [u8],
     pub(in crate::broker) properties: &'a [u8],
     pub(in crate::broker) body: &'a [u8],
+}
+
+fn not_stored(error: &EngineError) -> Exception {
+    Exception::new(ReplyCode::ResourceError, format!("message not stored: {error}"))
 }
 
 /// Whether header `name` adds routing keys.

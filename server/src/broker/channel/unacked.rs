@@ -18,7 +18,9 @@ pub struct Unacked {
     pub tag: u64,
     /// The queue it is from; `None` once that queue was deleted.
     pub queue: Option<QueueKey>,
-    /// Its place in the queue.
+    /// The priority whose level of the queue it is in.
+    pub level: u8,
+    /// Its place there.
     pub seq: Seq,
     /// Where it is stored.
     pub addr: Addr,
@@ -140,6 +142,7 @@ mod tests {
         Unacked {
             tag,
             queue: None,
+            level: 0,
             seq: Seq(tag),
             addr: Addr::default(),
             len: 1,

@@ -1,14 +1,16 @@
 //! `queue.declare`, `queue.delete`, `queue.purge`, and what ends a queue.
 
 use super::arguments::{check_equivalent, queue_kind, validate};
-use super::{Queue, QueueDefinition, QueueKind, Ready, Rotation, describe};
+use super::{
+    Level, Levels, Priorities, Queue, QueueDefinition, QueueKind, Ready, Rotation, describe,
+};
 use crate::broker::access::Access;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::{ChannelId, ConnectionId, QueueKey, VhostKey};
 use crate::broker::names::generated_name;
 use crate::broker::snapshot::MessageStats;
 use crate::broker::{Broker, Context};
-use leveret_engine::{BatchId, QueueId, Seq};
+use leveret_engine::{BatchId, Seq};
 use leveret_protocol::field::OwnedTable;
 use leveret_protocol::method::{
     Method, QueueDeclare, QueueDeclareOk, QueueDelete, QueueDeleteOk, QueuePurge, QueuePurgeOk,
@@ -45,7 +47,7 @@ impl Broker {
         let name = queue.definition.name.clone();
         let ok = QueueDeclareOk {
             queue: &name,
-            message_count: u32::try_from(queue.ready.count).unwrap_or(u32::MAX),
+            message_count: u32::try_from(queue.levels.ready_count()).unwrap_or(u32::MAX),
             consumer_count: u32::try_from(queue.rotation.len()).unwrap_or(u32::MAX),
         };
         self.channels[index].last_queue = Some(name.clone());
@@ -126,12 +128,14 @@ impl Broker {
             owner: declaration.owner,
             arguments: declaration.arguments,
         };
+        let priorities = Priorities::of(kind, definition.arguments.as_ref());
+        let levels = Levels::new(priorities, log, Ready::new(Seq(0), Seq(0)));
         let batch = if durable {
-            Some(self.store_queue(&definition, log, ctx).map_err(stored)?)
+            Some(self.store_queue(&definition, &levels, ctx).map_err(stored)?)
         } else {
             None
         };
-        let key = self.insert_queue(definition, log, Ready::new(Seq(0), Seq(0)), ctx.now.unix_ms);
+        let key = self.insert_queue(definition, levels, ctx.now.unix_ms);
         self.churn.queue_created += 1;
         if let Some(owner) = declaration.owner {
             let connection = self.connections.get_mut(&owner).expect("it is declaring");
@@ -144,8 +148,7 @@ impl Broker {
     pub(in crate::broker) fn insert_queue(
         &mut self,
         definition: QueueDefinition,
-        log: QueueId,
-        ready: Ready,
+        levels: Levels,
         now_ms: u64,
     ) -> QueueKey {
         let slot = self.queues.vacant_entry();
@@ -155,8 +158,7 @@ impl Broker {
         slot.insert(Queue {
             key,
             definition,
-            log,
-            ready,
+            levels,
             unacked_count: 0,
             unacked_bytes: 0,
             rotation: Rotation::default(),
@@ -247,7 +249,7 @@ impl Broker {
         if let Some(key) = self.topology.queue(vhost, &name) {
             self.check_owner(id.connection, key)?;
             self.check_deletable(key, delete.if_unused, delete.if_empty)?;
-            count = self.queues[key.index()].ready.count;
+            count = self.queues[key.index()].levels.ready_count();
             (batch, cancelled) = self.end_queue(key, ctx);
         }
         if let Some(batch) = batch {
@@ -278,7 +280,7 @@ impl Broker {
                  supported by quorum queues"
             )));
         }
-        if if_empty && 0 < queue.ready.count {
+        if if_empty && 0 < queue.levels.ready_count() {
             return Err(Exception::precondition(format!("{described} not empty")));
         }
         if if_unused && !queue.rotation.is_empty() {
@@ -314,13 +316,15 @@ impl Broker {
     /// Drops every ready message; what is unacknowledged stays. Returns how many.
     pub(in crate::broker) fn purge(&mut self, key: QueueKey, ctx: &mut Context<'_>) -> u64 {
         let queue = &mut self.queues[key.index()];
-        let count = queue.ready.count;
-        for (seq, returned) in queue.ready.returned() {
-            ctx.engine.settle(queue.log, seq, returned.addr, returned.len);
+        let count = queue.levels.ready_count();
+        for Level { log, ready, .. } in queue.levels.iter_mut() {
+            for (seq, returned) in ready.returned() {
+                ctx.engine.settle(*log, seq, returned.addr, returned.len);
+            }
+            let tail = ctx.engine.tail(*log);
+            ctx.engine.settle_range(*log, ready.cursor, tail);
+            ready.clear(tail);
         }
-        let tail = ctx.engine.tail(queue.log);
-        ctx.engine.settle_range(queue.log, queue.ready.cursor, tail);
-        queue.ready.clear(tail);
         count
     }
 
@@ -368,8 +372,10 @@ impl Broker {
             connection.exclusive_queues.retain(|other| *other != key);
         }
         let batch = self.forget_queue(&queue.definition, key, ctx);
-        if let Err(error) = ctx.engine.delete_queue(queue.log) {
-            self.on_engine_error(&error, ctx);
+        for level in queue.levels.iter() {
+            if let Err(error) = ctx.engine.delete_queue(level.log) {
+                self.on_engine_error(&error, ctx);
+            }
         }
         (batch, cancelled)
     }

@@ -3,7 +3,7 @@
 //! A queue is pumped once per batch of input, not once per message: whatever made it possible to
 //! deliver (a publish, an acknowledgement, room in an outbox) puts it on the list.
 
-use super::{Consumer, ConsumerKey, Queue};
+use super::{Consumer, ConsumerKey, Level, Queue};
 use crate::broker::channel::Channel;
 use crate::broker::channel::unacked::Unacked;
 use crate::broker::effect::{Effects, Request};
@@ -17,7 +17,9 @@ use slab::Slab;
 /// The message that a queue gives out next.
 #[derive(Clone, Copy, Debug)]
 pub struct NextMessage {
-    /// Its place.
+    /// The priority whose level it is in.
+    pub level: u8,
+    /// Its place there.
     pub seq: Seq,
     /// Where it is stored.
     pub addr: Addr,
@@ -37,19 +39,20 @@ pub enum Next {
 }
 
 impl Queue {
-    /// The oldest ready message.
+    /// The oldest ready message of the highest priority.
     #[inline]
     pub fn next(&mut self, engine: &mut Engine) -> Next {
-        if let Some((seq, returned)) = self.ready.first_returned() {
+        let Level { priority: level, log, ref mut ready } = *self.levels.head();
+        if let Some((seq, returned)) = ready.first_returned() {
             let deliveries = returned.deliveries + 1;
-            return Next::Entry(NextMessage { seq, addr: returned.addr, deliveries });
+            return Next::Entry(NextMessage { level, seq, addr: returned.addr, deliveries });
         }
-        match engine.next(self.log, self.ready.cursor) {
+        match engine.next(log, ready.cursor) {
             leveret_engine::Next::Entry { seq, addr } => {
                 // Settled entries in between were never counted as ready.
-                self.ready.cursor = seq;
-                let deliveries = if seq < self.ready.redelivered_below { 2 } else { 1 };
-                Next::Entry(NextMessage { seq, addr, deliveries })
+                ready.cursor = seq;
+                let deliveries = if seq < ready.redelivered_below { 2 } else { 1 };
+                Next::Entry(NextMessage { level, seq, addr, deliveries })
             }
             leveret_engine::Next::End => Next::Empty,
             leveret_engine::Next::Pending(ticket) => Next::Pending(ticket),
@@ -89,7 +92,7 @@ impl Broker {
             return;
         }
         let ticket = loop {
-            if queue.ready.count == 0 {
+            if queue.levels.ready_count() == 0 {
                 return;
             }
             let able = |key| is_able(key, consumers, channels, ctx.effects);
@@ -148,7 +151,7 @@ pub(in crate::broker) fn report_corrupt(
     corruption: &Corruption,
     effects: &mut Effects,
 ) {
-    queue.ready.take(next.seq, 0);
+    queue.levels.get_mut(next.level).ready.take(next.seq, 0);
     effects.requests.push(Request::Report(format!(
         "message {} of queue '{}' is damaged and not delivered: {corruption}",
         next.seq.0, queue.definition.name
@@ -190,7 +193,9 @@ fn deliver(
         body: message.body,
     };
     encode_deliver(ctx.effects.out(channel.id.connection), deliver);
-    queue.ready.take(next.seq, len);
+    let level = queue.levels.get_mut(next.level);
+    level.ready.take(next.seq, len);
+    let log = level.log;
     if 1 < next.deliveries {
         queue.stats.redeliver += 1;
         channel.stats.redeliver += 1;
@@ -198,7 +203,7 @@ fn deliver(
     if consumer.no_ack {
         queue.stats.deliver_no_ack += 1;
         channel.stats.deliver_no_ack += 1;
-        ctx.engine.settle(queue.log, next.seq, next.addr, len);
+        ctx.engine.settle(log, next.seq, next.addr, len);
         return Ok(());
     }
     queue.stats.deliver += 1;
@@ -206,10 +211,11 @@ fn deliver(
     queue.unacked_count += 1;
     queue.unacked_bytes += u64::from(len);
     consumer.unacked += 1;
-    ctx.engine.note_delivered(queue.log, next.seq);
+    ctx.engine.note_delivered(log, next.seq);
     channel.unacked.push(Unacked {
         tag: delivery_tag,
         queue: Some(queue.key),
+        level: next.level,
         seq: next.seq,
         addr: next.addr,
         len,
