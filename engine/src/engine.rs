@@ -8,6 +8,7 @@ mod append;
 mod commit;
 mod read;
 mod settle;
+mod transaction;
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -30,6 +31,7 @@ use crate::wal::{Identity, Wal};
 pub use append::Appended;
 pub use commit::Completed;
 pub use read::{Next, Read};
+pub use transaction::TransactionSize;
 
 use settle::Settlements;
 
@@ -48,6 +50,8 @@ pub struct Engine {
     flight: Option<Flight>,
     /// Whether a write or sync of the log failed.
     poisoned: bool,
+    /// Whether a transaction was begun and not ended.
+    in_transaction: bool,
     queues: Vec<Option<QueueLog>>,
     free_queues: Vec<QueueId>,
     /// Deleted queues with messages left.
@@ -172,6 +176,7 @@ impl Engine {
             commit: GroupCommit::new(durable),
             flight: None,
             poisoned: false,
+            in_transaction: false,
             queues: Vec::new(),
             free_queues: Vec::new(),
             dying: Vec::new(),

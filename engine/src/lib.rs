@@ -40,6 +40,7 @@ mod wal;
 pub use config::{EngineConfig, IoChoice};
 pub use engine::{
     Appended, Completed, Engine, EngineStats, Meta, Next, Read, Recovered, RecoveredQueue,
+    TransactionSize,
 };
 pub use error::{Corruption, EngineError};
 pub use ids::{Addr, BatchId, Lsn, QueueId, Seq, Ticket};

@@ -33,6 +33,10 @@ pub(crate) enum RecordKind {
     Abort = 11,
     /// A message copied to here from an older place in the log.
     Relocate = 12,
+    /// What follows counts only if an end comes.
+    Begin = 13,
+    /// What was since the beginning has happened.
+    End = 14,
 }
 
 impl RecordKind {
@@ -50,6 +54,8 @@ impl RecordKind {
             10 => RecordKind::Commit,
             11 => RecordKind::Abort,
             12 => RecordKind::Relocate,
+            13 => RecordKind::Begin,
+            14 => RecordKind::End,
             _ => return None,
         })
     }
@@ -82,6 +88,10 @@ pub(crate) enum Record<'a> {
     Abort { group: u64 },
     /// See [`RecordKind::Relocate`].
     Relocate { from: Lsn, targets: Targets<'a>, body: &'a [u8] },
+    /// See [`RecordKind::Begin`].
+    Begin,
+    /// See [`RecordKind::End`].
+    End,
 }
 
 impl<'a> Record<'a> {
@@ -125,6 +135,8 @@ impl<'a> Record<'a> {
             RecordKind::Abort => {
                 Record::Abort { group: u64::from_le_bytes(payload.try_into().ok()?) }
             }
+            RecordKind::Begin => Record::Begin,
+            RecordKind::End => Record::End,
             RecordKind::Relocate => {
                 let (from, rest) = payload.split_first_chunk()?;
                 let (targets, body) = Targets::split(rest, argument)?;
@@ -392,7 +404,7 @@ mod tests {
         ) {
             for argument in [argument, small] {
                 if let Some(Record::Publish { targets, body }) =
-                    Record::decode(kind % 14, argument, &payload)
+                    Record::decode(kind % 16, argument, &payload)
                 {
                     prop_assert_eq!(targets.iter().count(), targets.len());
                     prop_assert_eq!(targets.len() * TARGET_SIZE + body.len(), payload.len());

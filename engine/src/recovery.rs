@@ -34,7 +34,6 @@ use crate::format::{
     SEGMENT_HEADER_SIZE, SegmentHeader,
 };
 use crate::ids::Lsn;
-use crate::record::Record;
 use crate::replay::State;
 use crate::segment::Segment;
 use crate::storage::{FileId, Storage};
@@ -68,6 +67,7 @@ pub(crate) fn recover(storage: &mut dyn Storage, segment_size: u64) -> Result<Fo
         lsn: Lsn(0),
         sequence: 1,
         epoch,
+        writer: 0,
         durable: Lsn(0),
         reached: 0,
     };
@@ -225,6 +225,8 @@ struct Walk<'a> {
     /// Its sequence number.
     sequence: u64,
     epoch: u64,
+    /// The epoch of the batches being replayed: each opening writes its own.
+    writer: u64,
     /// The highest durable point some sound batch header carries.
     durable: Lsn,
     /// How many of the segments were reached.
@@ -293,16 +295,18 @@ impl Walk<'_> {
         let file = self.files.segments[index].file;
         let offset = self.state.segments.offset(header.lsn);
         let bytes = self.reader.get(self.storage, file, offset, header.used as usize)?;
+        if self.writer != header.epoch {
+            self.state.abort_transaction();
+            self.writer = header.epoch;
+        }
         let mut at = BATCH_HEADER_SIZE;
         for _ in 0..header.records {
             let lsn = Lsn(header.lsn.0 + at as u64);
             let head = bytes[at..].first_chunk().expect("the batch was found sound");
             let record = RecordHeader::decode_unchecked(head);
             let payload = &bytes[at + RECORD_HEADER_SIZE..][..record.len as usize];
-            let applied = Record::decode(record.kind, record.argument, payload)
-                .ok_or("a record cannot be understood")
-                .and_then(|record| self.state.apply(lsn, record));
-            if let Err(what) = applied {
+            let kind = (record.kind, record.argument);
+            if let Err(what) = self.state.replay(lsn, kind, payload) {
                 return Err(corrupt(self.storage, file, offset + at as u64, what));
             }
             at += record.size();

@@ -19,6 +19,17 @@ pub(crate) struct State {
     groups: BTreeMap<u64, Vec<Part>>,
     /// Above all groups in the log.
     pub(crate) next_group: u64,
+    /// The records of a transaction whose end has not come.
+    transaction: Option<Vec<Held>>,
+}
+
+/// A record that counts only if its transaction ends.
+#[derive(Debug)]
+struct Held {
+    lsn: Lsn,
+    kind: u8,
+    argument: u32,
+    payload: Box<[u8]>,
 }
 
 /// What a record says that cannot be true after those before it.
@@ -33,13 +44,45 @@ impl State {
             segments: SegmentSet::new(segment_size),
             groups: BTreeMap::new(),
             next_group: 1,
+            transaction: None,
         }
     }
 
+    /// Replays the record at `lsn`: at once, or with the end of the transaction it is part of.
+    pub(crate) fn replay(
+        &mut self,
+        lsn: Lsn,
+        (kind, argument): (u8, u32),
+        payload: &[u8],
+    ) -> Result<(), Contradiction> {
+        let record = Record::decode(kind, argument, payload).ok_or(NOT_UNDERSTOOD)?;
+        match (record, &mut self.transaction) {
+            (Record::Begin, None) => self.transaction = Some(Vec::new()),
+            (Record::End, Some(held)) => {
+                let held = std::mem::take(held);
+                self.transaction = None;
+                for Held { lsn, kind, argument, payload } in held {
+                    let record = Record::decode(kind, argument, &payload).ok_or(NOT_UNDERSTOOD)?;
+                    self.apply(lsn, record)?;
+                }
+            }
+            (Record::Begin, Some(_)) => return Err("a transaction begins inside another"),
+            (_, Some(held)) => held.push(Held { lsn, kind, argument, payload: payload.into() }),
+            (record, None) => self.apply(lsn, record)?,
+        }
+        Ok(())
+    }
+
+    /// Forgets a transaction that nobody can end any more: its process is gone.
+    pub(crate) fn abort_transaction(&mut self) {
+        self.transaction = None;
+    }
+
     /// Applies the record at `lsn`.
-    pub(crate) fn apply(&mut self, lsn: Lsn, record: Record<'_>) -> Result<(), Contradiction> {
+    fn apply(&mut self, lsn: Lsn, record: Record<'_>) -> Result<(), Contradiction> {
         match record {
             Record::Mark => Ok(()),
+            Record::Begin | Record::End => Err("a transaction ends that was not begun"),
             Record::Publish { targets, body } => self.publish(lsn, targets, body.len()),
             Record::Settle { runs, releases } => {
                 runs.iter().try_for_each(|run| self.settle(run))?;
@@ -85,6 +128,7 @@ impl State {
 
     /// Frees what no commit can complete any more: the process that would have is gone.
     pub(crate) fn abort_groups(&mut self) {
+        self.abort_transaction();
         for (_, parts) in std::mem::take(&mut self.groups) {
             self.forget(&parts);
         }
@@ -185,4 +229,5 @@ impl State {
     }
 }
 
+const NOT_UNDERSTOOD: Contradiction = "a record cannot be understood";
 const UNKNOWN_QUEUE: Contradiction = "a record names an unknown queue";

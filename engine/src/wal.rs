@@ -204,7 +204,30 @@ impl Wal {
     /// # Errors
     /// There is no room for another segment.
     pub(crate) fn activate_next(&mut self, storage: &mut dyn Storage) -> Result<(), EngineError> {
-        let number = self.active + 1;
+        self.activate(self.active + 1, storage)
+    }
+
+    /// Makes sure that there are segments for `size` more bytes of records and padding.
+    ///
+    /// # Errors
+    /// There is no room for so many.
+    pub(crate) fn reserve(
+        &mut self,
+        size: u64,
+        storage: &mut dyn Storage,
+    ) -> Result<(), EngineError> {
+        let mut number = self.active;
+        let used = self.batch.lsn().max(self.end).0 + self.batch.len() as u64;
+        let mut room = self.segments.end(number).0.saturating_sub(used);
+        while room < size {
+            number += 1;
+            self.activate(number, storage)?;
+            room += self.segments.end(number).0 - self.segments.start(number).0;
+        }
+        Ok(())
+    }
+
+    fn activate(&mut self, number: u64, storage: &mut dyn Storage) -> Result<(), EngineError> {
         if self.segments.get(number).is_some() {
             return Ok(());
         }
