@@ -39,6 +39,7 @@ use crate::ctl::{self, Tool};
 use crate::http::{self, HttpListeners, HttpSettings, ListenerInfo, RABBITMQ_VERSION};
 use crate::runtime_record::{self, RuntimePlaces, RuntimeRecord};
 use crate::shell::clock::Clock;
+use crate::shell::gauge::Gauge;
 use crate::shell::listener::{self, BoundSocket};
 use crate::shell::signals::{Signals, StopSignal};
 use crate::shell::{EventLoop, LoopSettings, logging};
@@ -177,6 +178,9 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         control: Some(control),
         prometheus: Vec::new(),
     };
+    with_context(&mut broker, &mut engine, &mut clock, |broker, ctx| {
+        broker.set_watermarks(config.pressure.watermarks(), ctx);
+    });
     let settings = loop_settings(config, &broker);
     let (event_loop, handle) = EventLoop::new(broker, engine, clock, amqp, signals, settings)
         .map_err(failed("cannot watch sockets"))?;
@@ -312,6 +316,19 @@ fn auth_settings(config: &Config) -> AuthSettings {
     AuthSettings { mechanisms, loopback_users, anonymous }
 }
 
+/// Calls the broker before there is a loop to do it. What it asks of the shell has nobody to be done
+/// for.
+fn with_context<T>(
+    broker: &mut Broker,
+    engine: &mut Engine,
+    clock: &mut Clock,
+    call: impl FnOnce(&mut Broker, &mut Context<'_>) -> T,
+) -> T {
+    let now =
+        Now { ms: clock.now_ns() / 1_000_000, unix_ms: Clock::unix_ms(), entropy: clock.entropy() };
+    call(broker, &mut Context { now, engine, effects: &mut Effects::new() })
+}
+
 /// Makes the first user and virtual host where nothing was ever defined.
 fn seed(
     config: &Config,
@@ -334,13 +351,10 @@ fn seed(
     };
     let permission = Permission::new(&seed.configure, &seed.write, &seed.read)
         .map_err(failed("default_permissions"))?;
-    let now =
-        Now { ms: clock.now_ns() / 1_000_000, unix_ms: Clock::unix_ms(), entropy: clock.entropy() };
-    let mut effects = Effects::new();
-    let mut ctx = Context { now, engine, effects: &mut effects };
-    broker
-        .seed(&seed.vhost, user, permission, &mut ctx)
-        .map_err(|exception| StartError(format!("cannot make the first user: {exception:?}")))?;
+    with_context(broker, engine, clock, |broker, ctx| {
+        broker.seed(&seed.vhost, user, permission, ctx)
+    })
+    .map_err(|exception| StartError(format!("cannot make the first user: {exception:?}")))?;
     engine.sync().map_err(failed("cannot write the first definitions"))?;
     tracing::info!(user = %seed.user, vhost = %seed.vhost, "made the first user and virtual host");
     Ok(())
@@ -359,6 +373,8 @@ fn loop_settings(config: &Config, broker: &Broker) -> LoopSettings {
         },
         socket: config.socket.clone(),
         connections_max: config.connections_max,
+        gauge: Gauge::new(&config.data_dir, config.pressure.memory_total),
+        gauge_interval_ms: config.pressure.interval_ms,
     }
 }
 

@@ -12,6 +12,7 @@
 //! * A confirm, or the reply to a durable declaration, leaves only when its batch is durable.
 //! * Nothing overtakes a reply that waits, on its channel.
 
+pub mod alarm;
 pub mod auth;
 pub mod binding;
 pub mod channel;
@@ -164,6 +165,7 @@ pub struct Broker {
     /// In the order of their batches.
     waiters: VecDeque<(BatchId, Waiter)>,
     durable: BatchId,
+    alarms: alarm::Alarms,
     parked: FxHashMap<Ticket, Vec<Parked>>,
     churn: Churn,
     /// Totals over all objects, those gone included.

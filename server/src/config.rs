@@ -22,10 +22,12 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::broker::alarm::{Threshold, Watermarks};
+
 pub use command_line::{Arguments, Command, ConfigCommand, Persona};
 pub use show::show;
 pub use sources::{Loaded, check, load};
-pub use value::ListenAddress;
+pub use value::{ListenAddress, parse_size};
 
 /// The effective configuration.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ pub struct Config {
     pub message_size_max: u64,
     /// What an empty data directory starts with.
     pub seed: Seed,
+    /// When publishers are held back.
+    pub pressure: PressureConfig,
     /// Users who may connect from this machine only; `None` until one is named.
     loopback_users: Option<Vec<String>>,
     /// Ways to log in by the last word of their key; `None` until one is named.
@@ -71,6 +75,37 @@ pub struct Config {
     /// How the log reaches the disk.
     pub engine_io: EngineIo,
 }
+
+/// When publishers are held back for memory and disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PressureConfig {
+    memory_share: f64,
+    memory_size: Option<u64>,
+    disk_share: Option<f64>,
+    disk_size: Option<u64>,
+    /// Bytes of memory there are, where it is not the system that is asked.
+    pub memory_total: Option<u64>,
+    /// They are looked at so often at least, in milliseconds.
+    pub interval_ms: u64,
+}
+
+impl PressureConfig {
+    /// Where alarms begin. Of two keys about one thing, the number of bytes counts.
+    pub fn watermarks(&self) -> Watermarks {
+        let or_share =
+            |size: Option<u64>, share| size.map_or(Threshold::OfMemory(share), Threshold::Bytes);
+        Watermarks {
+            memory: or_share(self.memory_size, self.memory_share),
+            disk_free: match self.disk_share {
+                Some(share) => or_share(self.disk_size, share),
+                None => Threshold::Bytes(self.disk_size.unwrap_or(DISK_FREE_LIMIT)),
+            },
+        }
+    }
+}
+
+/// Free bytes of disk below which publishers are held back, where nothing is said.
+const DISK_FREE_LIMIT: u64 = 50_000_000;
 
 /// Options of AMQP sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -272,6 +307,7 @@ impl Config {
             connections_max: None,
             message_size_max: 0,
             seed: Seed::default(),
+            pressure: PressureConfig::default(),
             loopback_users: None,
             auth_mechanisms: None,
             anonymous_user: None,

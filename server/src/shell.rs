@@ -5,10 +5,12 @@
 //! client has here, timers and the clock tell the time.
 
 pub mod clock;
+pub mod gauge;
 pub mod listener;
 pub mod logging;
 pub mod signals;
 
+mod aside;
 mod connection;
 mod event_loop;
 mod timer;

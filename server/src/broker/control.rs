@@ -3,6 +3,7 @@
 //! Requests travel to the event loop by channel and are answered between two ticks; nothing outside
 //! the loop touches broker state.
 
+use super::alarm::Threshold;
 use super::definitions::Step;
 use super::exception::Exception;
 use super::snapshot::{
@@ -187,6 +188,13 @@ pub enum ControlRequest {
     Apply {
         /// What to do.
         steps: Vec<Step>,
+    },
+    /// Sets where alarms begin, until the next start; `None` leaves one as it is.
+    SetWatermarks {
+        /// Memory in use.
+        memory: Option<Threshold>,
+        /// Disk free.
+        disk_free: Option<Threshold>,
     },
     /// Removes something.
     Remove(Removal),

@@ -23,6 +23,8 @@ pub struct Outbox {
     dirty: bool,
     /// The connection's input waits: the broker cannot answer its last command yet.
     paused: bool,
+    /// What the connection publishes is held back by an alarm.
+    blocked: bool,
 }
 
 impl Outbox {
@@ -48,6 +50,10 @@ pub enum Request {
     Disconnect(ConnectionId),
     /// A paused connection may be read again, what was read and not yet parsed first.
     Resume(ConnectionId),
+    /// Hold publishers back, for this reason as `connection.blocked` gives it, or let them go on.
+    Alarms(Option<&'static str>),
+    /// Something the operator should know.
+    Warn(String),
     /// Something the operator must hear of; the broker goes on.
     Report(String),
     /// The log has failed: stop the process with this message.
@@ -127,6 +133,16 @@ impl Effects {
     /// Whether the connection's next command must wait.
     pub fn is_paused(&self, connection: ConnectionId) -> bool {
         self.outboxes[connection.index()].paused
+    }
+
+    /// Notes whether what the connection publishes is held back.
+    pub fn set_blocked(&mut self, connection: ConnectionId, blocked: bool) {
+        self.outboxes[connection.index()].blocked = blocked;
+    }
+
+    /// Whether what the connection publishes is held back by an alarm.
+    pub fn is_blocked(&self, connection: ConnectionId) -> bool {
+        self.outboxes[connection.index()].blocked
     }
 
     /// The outbox of a connection.

@@ -160,10 +160,19 @@ impl Broker {
     }
 
     /// Whether the channel is still open.
-    pub(super) fn has_channel(&self, id: ChannelId) -> bool {
+    pub fn has_channel(&self, id: ChannelId) -> bool {
         self.connections
             .get(&id.connection)
             .is_some_and(|connection| connection.channels.contains_key(&id.number))
+    }
+
+    /// Whether the connection has a consumer, or deliveries to acknowledge.
+    pub fn is_consuming(&self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get(&id) else { return false };
+        connection.channels.values().any(|index| {
+            let channel = &self.channels[*index];
+            !channel.consumers.is_empty() || !channel.unacked.is_empty()
+        })
     }
 
     /// The virtual host of a connection.

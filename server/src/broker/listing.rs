@@ -29,6 +29,9 @@ impl Broker {
             queue_deleted: self.churn.queue_deleted,
             cluster_name: self.cluster_name().to_owned(),
             in_service: true,
+            alarms: self.alarms.resources(),
+            memory_limit: self.alarms.memory_limit(),
+            disk_free_limit: self.alarms.disk_free_limit(),
             ..OverviewRow::default()
         };
         for (_, queue) in &self.queues {
@@ -156,7 +159,7 @@ impl Broker {
             port: info.port,
             peer_host: info.peer_host.clone(),
             peer_port: info.peer_port,
-            state: if connection.closing { "closing" } else { "running" },
+            state: self.connection_state(connection, effects),
             channels: connection.channels.len() as u64,
             user: info.user.clone(),
             vhost: self.topology.vhost(connection.vhost).name.to_string(),
@@ -169,6 +172,18 @@ impl Broker {
             connected_at_ms: info.connected_at_ms,
             // Octets and reads are the shell's to add: it moves them.
             ..ConnectionRow::default()
+        }
+    }
+
+    fn connection_state(&self, connection: &Connection, effects: &Effects) -> &'static str {
+        if connection.closing {
+            "closing"
+        } else if effects.is_blocked(connection.id) {
+            "blocked"
+        } else if self.alarms.reason().is_some() {
+            "blocking"
+        } else {
+            "running"
         }
     }
 

@@ -1,6 +1,7 @@
 //! The orders and questions of HTTP and the command line (`control.rs`), answered between ticks.
 
 use super::access::{Access, ResourceKind};
+use super::alarm::Watermarks;
 use super::auth::Verdict;
 use super::binding::{BindingRequest, DestinationName};
 use super::channel::{Parts, Targets};
@@ -20,6 +21,7 @@ use super::snapshot::{
 use super::{Broker, Context};
 use leveret_engine::Read;
 use leveret_protocol::properties::BasicProperties;
+use leveret_protocol::reply::ReplyCode;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of messages that one `Get` returns at most.
@@ -144,6 +146,15 @@ impl Broker {
                     created = self.apply(step, ctx)?;
                 }
                 Ok(if created { ControlReply::Created } else { ControlReply::Done })
+            }
+            ControlRequest::SetWatermarks { memory, disk_free } => {
+                let now = self.watermarks();
+                let watermarks = Watermarks {
+                    memory: memory.unwrap_or(now.memory),
+                    disk_free: disk_free.unwrap_or(now.disk_free),
+                };
+                self.set_watermarks(watermarks, ctx);
+                Ok(ControlReply::Done)
             }
             ControlRequest::Remove(removal) => {
                 self.remove(&removal, ctx)?;
@@ -318,7 +329,7 @@ impl Broker {
             return if existed {
                 Ok(ControlReply::Done)
             } else {
-                Err(Exception::new(leveret_protocol::reply::ReplyCode::NotFound, "no binding"))
+                Err(Exception::new(ReplyCode::NotFound, "no binding"))
             };
         }
         self.bind(vhost, &request, None, ctx)?;
@@ -332,10 +343,7 @@ impl Broker {
         ctx: &mut Context<'_>,
     ) -> Result<ControlReply, Exception> {
         if !self.connections.contains_key(&id) {
-            return Err(Exception::new(
-                leveret_protocol::reply::ReplyCode::NotFound,
-                "no such connection",
-            ));
+            return Err(Exception::new(ReplyCode::NotFound, "no such connection"));
         }
         let exception = Exception::connection_forced(reason);
         ctx.effects.requests.push(Request::CloseConnection(id, exception));
@@ -350,6 +358,9 @@ impl Broker {
         parts: &Parts<'_>,
         ctx: &mut Context<'_>,
     ) -> Result<ControlReply, Exception> {
+        if let Some(reason) = self.alarms.reason() {
+            return Err(Exception::new(ReplyCode::ResourceError, reason));
+        }
         let exchange = self.topology.find_exchange(vhost, exchange)?;
         self.refuse_internal(exchange)?;
         let properties = BasicProperties::parse(parts.properties)

@@ -1,5 +1,6 @@
 //! Building the broker from what the log held, and seeding an empty one.
 
+use super::alarm::Alarms;
 use super::auth::Authenticator;
 use super::exchange::{ExchangeDefinition, ExchangeType};
 use super::ids::VhostKey;
@@ -74,6 +75,7 @@ impl Broker {
             confirm_list: Vec::new(),
             waiters: VecDeque::new(),
             durable: BatchId(0),
+            alarms: Alarms::default(),
             parked: FxHashMap::default(),
             churn: Churn::default(),
             totals: super::snapshot::MessageStats::default(),

@@ -76,9 +76,9 @@ pub struct OverviewRow {
     pub alarms: Vec<&'static str>,
     /// Clients are served; not so after the operator stopped it.
     pub in_service: bool,
-    /// Bytes of memory above which the memory alarm goes off; 0 for never.
+    /// Bytes of memory above which the memory alarm goes on.
     pub memory_limit: u64,
-    /// Free bytes of disk below which the disk alarm goes off; 0 for never.
+    /// Free bytes of disk below which the disk alarm goes on; 0 for never.
     pub disk_free_limit: u64,
 }
 

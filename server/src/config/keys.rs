@@ -41,7 +41,7 @@ const fn key(
 }
 
 /// Every served key, grouped by room.
-pub(super) const KEYS: &[&[Key]] = &[LISTENERS, LIMITS, USERS, HTTP, LOGGING, ENGINE];
+pub(super) const KEYS: &[&[Key]] = &[LISTENERS, LIMITS, PRESSURE, USERS, HTTP, LOGGING, ENGINE];
 
 const LISTENERS: &[Key] = &[
     key(
@@ -166,10 +166,55 @@ const LIMITS: &[Key] = &[
     ),
     key(
         "max_message_size",
-        Kind::Integer(1, MESSAGE_SIZE_MAX),
+        Kind::Size(1, MESSAGE_SIZE_MAX),
         Some("134217728"),
         "Bytes of the largest message body.",
         |config, _, value| config.message_size_max = value.integer(),
+    ),
+];
+
+const PRESSURE: &[Key] = &[
+    key(
+        "vm_memory_high_watermark.relative",
+        Kind::Share(1.0),
+        Some("0.6"),
+        "Share of all memory above which publishers are held back.",
+        |config, _, value| config.pressure.memory_share = value.share(),
+    ),
+    key(
+        "vm_memory_high_watermark.absolute",
+        Kind::Size(0, u64::MAX),
+        None,
+        "Bytes of memory above which publishers are held back, instead of a share.",
+        |config, _, value| config.pressure.memory_size = Some(value.integer()),
+    ),
+    key(
+        "total_memory_available_override_value",
+        Kind::Size(1, u64::MAX),
+        None,
+        "Bytes of memory there are; else what the machine, control groups and limits allow.",
+        |config, _, value| config.pressure.memory_total = Some(value.integer()),
+    ),
+    key(
+        "memory_monitor_interval",
+        Kind::Integer(10, YEAR_MS),
+        Some("2500"),
+        "Milliseconds between two looks at memory and disk, at most; a flood is looked at sooner.",
+        |config, _, value| config.pressure.interval_ms = value.integer(),
+    ),
+    key(
+        "disk_free_limit.absolute",
+        Kind::Size(0, u64::MAX),
+        None,
+        "Free bytes of disk below which publishers are held back; 50000000 where nothing is said.",
+        |config, _, value| config.pressure.disk_size = Some(value.integer()),
+    ),
+    key(
+        "disk_free_limit.relative",
+        Kind::Share(100.0),
+        None,
+        "The same as a multiple of all memory.",
+        |config, _, value| config.pressure.disk_share = Some(value.share()),
     ),
 ];
 

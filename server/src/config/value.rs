@@ -14,6 +14,10 @@ pub(super) enum Kind {
     Limit,
     /// Bytes: a whole number, or with KB, MB, GB of 1024 multiples.
     ByteSize(u64, u64),
+    /// Bytes: a whole number, or with k, M, G, T, P of 1000 multiples or Ki, Mi and so on of 1024.
+    Size(u64, u64),
+    /// A number with a fraction, between 0 and this.
+    Share(f64),
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Any text.
@@ -31,7 +35,9 @@ pub(super) enum Kind {
 pub(super) enum Value {
     /// Of [`Kind::Boolean`].
     Boolean(bool),
-    /// Of [`Kind::Integer`] and [`Kind::ByteSize`].
+    /// Of [`Kind::Share`].
+    Share(f64),
+    /// Of [`Kind::Integer`], [`Kind::ByteSize`] and [`Kind::Size`].
     Integer(u64),
     /// Of [`Kind::Limit`]; `None` is `infinity`.
     Limit(Option<u64>),
@@ -106,6 +112,12 @@ impl Kind {
             Kind::ByteSize(min, max) => parse_byte_size(text)
                 .filter(|value| min <= *value && *value <= max)
                 .map(Value::Integer),
+            Kind::Size(min, max) => {
+                parse_size(text).filter(|value| min <= *value && *value <= max).map(Value::Integer)
+            }
+            Kind::Share(max) => {
+                text.parse().ok().filter(|share| (0.0..=max).contains(share)).map(Value::Share)
+            }
             Kind::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Kind::Secret if text.starts_with("encrypted:") => {
                 return Err("the value itself: encrypted values are not supported".to_owned());
@@ -123,6 +135,7 @@ impl Kind {
             (Kind::Secret, _) => "********".to_owned(),
             (_, Value::Boolean(value)) => value.to_string(),
             (_, Value::Integer(value) | Value::Limit(Some(value))) => value.to_string(),
+            (_, Value::Share(value)) => value.to_string(),
             (_, Value::Limit(None)) => "infinity".to_owned(),
             (_, Value::Text(value)) => value.clone(),
             (_, Value::Ip(value)) => value.to_string(),
@@ -142,6 +155,11 @@ impl fmt::Display for Kind {
             Kind::ByteSize(min, max) => {
                 write!(f, "a number of bytes from {min} to {max}, as 131072, 128KB or 1MB")
             }
+            Kind::Size(min, max) => write!(
+                f,
+                "a number of bytes from {min} to {max}, as 2000000000, 2GB (of 1000) or 2GiB (of 1024)"
+            ),
+            Kind::Share(max) => write!(f, "a number from 0 to {max}, as 0.4"),
             Kind::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Kind::Text | Kind::Secret => f.write_str("text"),
             Kind::Ip => f.write_str("an IP address, as 127.0.0.1 or ::1"),
@@ -159,10 +177,16 @@ impl Value {
         *value
     }
 
-    /// The number of a [`Kind::Integer`] or [`Kind::ByteSize`] key, whose range fits `T`.
+    /// The number of a [`Kind::Integer`], [`Kind::ByteSize`] or [`Kind::Size`] key, whose range fits `T`.
     pub(super) fn integer<T: TryFrom<u64>>(&self) -> T {
         let Value::Integer(value) = self else { unreachable!("{OTHER_KIND}") };
         T::try_from(*value).ok().expect("the key's range fits its field")
+    }
+
+    /// The number of a [`Kind::Share`] key.
+    pub(super) fn share(&self) -> f64 {
+        let Value::Share(value) = self else { unreachable!("{OTHER_KIND}") };
+        *value
     }
 
     /// The number of a [`Kind::Limit`] key; `None` is `infinity`.
@@ -212,6 +236,24 @@ fn parse_byte_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// A number of bytes with a unit as RabbitMQ reads it since 3.13: single letters count in thousands.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = text[digits.len()..].to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').filter(|prefix| !prefix.is_empty()).unwrap_or(&unit);
+    let (letter, base) = match unit.strip_suffix('i') {
+        Some(letter) => (letter, 1024_u64),
+        None => (unit, 1000),
+    };
+    let power = if unit.is_empty() {
+        0
+    } else {
+        1 + ["k", "m", "g", "t", "p"].iter().position(|one| *one == letter)?
+    };
+    let factor = base.pow(u32::try_from(power).ok()?);
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -247,6 +289,28 @@ mod tests {
     }
 
     #[test]
+    fn sizes_of_memory_and_disk_are_decimal_unless_they_say_otherwise() {
+        for (text, expected) in [
+            ("50000000", 50_000_000),
+            ("2GB", 2_000_000_000),
+            ("2G", 2_000_000_000),
+            ("2GiB", 2 << 30),
+            ("2Gi", 2 << 30),
+            ("1k", 1000),
+            ("1kB", 1000),
+            ("1KiB", 1024),
+            ("3mb", 3_000_000),
+            ("1TB", 1_000_000_000_000),
+            ("1PiB", 1 << 50),
+        ] {
+            assert_eq!(parse_size(text), Some(expected), "{text}");
+        }
+        for wrong in ["", "GB", "1.5GB", "1 GB", "1XB", "-1", "1i", "1ib", "1b", "99999999PB"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_refusal_says_what_would_be_right() {
         let refused = |kind: Kind, text: &str| kind.parse(text).unwrap_err();
         assert_eq!(refused(Kind::Boolean, "yes"), "true or false");
@@ -264,6 +328,8 @@ mod tests {
             for (kind, value) in [
                 (Kind::Integer(0, u64::MAX), Value::Integer(number)),
                 (Kind::ByteSize(0, u64::MAX), Value::Integer(number)),
+                (Kind::Size(0, u64::MAX), Value::Integer(number)),
+                (Kind::Share(1.0), Value::Share(f64::from(port) / 65_535.0)),
                 (Kind::Limit, Value::Limit(Some(number))),
                 (Kind::Listener, Value::Listener(ListenAddress::Address(address))),
                 (Kind::Listener, Value::Listener(ListenAddress::AllInterfaces(port))),
@@ -276,7 +342,7 @@ mod tests {
         /// Goal: no text makes a reader panic.
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
-            for kind in [Kind::Boolean, Kind::Limit, Kind::ByteSize(0, 9), Kind::Ip, Kind::Listener] {
+            for kind in [Kind::Boolean, Kind::Limit, Kind::ByteSize(0, 9), Kind::Size(0, 9), Kind::Share(1.0), Kind::Ip, Kind::Listener] {
                 let _ = kind.parse(&text);
             }
         }

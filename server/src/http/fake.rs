@@ -562,7 +562,8 @@ fn answer(request: &ControlRequest) -> ControlReply {
         ControlRequest::DeleteExchange { .. }
         | ControlRequest::Bind { .. }
         | ControlRequest::CloseConnection { .. }
-        | ControlRequest::Remove(_) => ControlReply::Done,
+        | ControlRequest::Remove(_)
+        | ControlRequest::SetWatermarks { .. } => ControlReply::Done,
         ControlRequest::Publish { .. } => ControlReply::Routed(true),
         ControlRequest::Get { .. } => ControlReply::Messages(Vec::new()),
         ControlRequest::Parameters => ControlReply::Parameters(Vec::new()),

@@ -45,6 +45,7 @@ mod table;
 mod ui;
 mod users;
 mod vhosts;
+mod watermarks;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -210,6 +211,7 @@ fn resources() -> impl Iterator<Item = &'static Route> {
         limits::ROUTES,
         definitions::ROUTES,
         messages::ROUTES,
+        watermarks::ROUTES,
     ]
     .into_iter()
     .flatten()

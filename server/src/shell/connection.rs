@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use leveret_protocol::session::Session;
 
+use super::aside::Aside;
 use super::transport::Transport;
 use crate::broker::auth::Verdict;
 use crate::broker::connection::ConnectionInfo;
@@ -43,6 +44,10 @@ pub(super) struct Link {
     pub(super) held: bool,
     /// Its input waits, and its heartbeat knows.
     pub(super) waiting: bool,
+    /// An alarm holds back what it publishes, and it was told if it wants to be.
+    pub(super) blocked: bool,
+    /// What it sent that is held back.
+    pub(super) aside: Option<Box<Aside>>,
     /// How far it is.
     pub(super) phase: Phase,
     /// The user that logged in, empty before.
@@ -93,6 +98,8 @@ impl Link {
             publishes: false,
             held: false,
             waiting: false,
+            blocked: false,
+            aside: None,
             phase: Phase::Open,
             user: String::new(),
             verdict: None,
@@ -114,9 +121,14 @@ impl Link {
         self.unparsed = false;
     }
 
-    /// Whether there is something to read or to parse.
+    /// Whether there is something to read, to parse or to carry out.
     pub(super) fn has_input(&self) -> bool {
-        self.readable || self.unparsed
+        self.readable || self.unparsed || (self.aside.is_some() && !self.blocked)
+    }
+
+    /// Whether nothing more may be read until an alarm is over.
+    pub(super) fn is_full(&self) -> bool {
+        self.blocked && self.aside.as_ref().is_some_and(|aside| aside.is_full())
     }
 }
 

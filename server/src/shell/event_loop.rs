@@ -15,10 +15,12 @@
 //!   or at most one read where it has to wait.
 //! * A connection with [`OUTBOX_READ_MAX`] waiting to be sent to it is not read.
 //! * While the log has more than its share staged, connections that publish are not read.
+//! * While an alarm is on, what is published is held back (`pressure.rs`).
 
 mod accept;
 mod input;
 mod output;
+mod pressure;
 mod stop;
 
 use std::collections::VecDeque;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 
 use super::clock::Clock;
 use super::connection::Connection;
+use super::gauge::Gauge;
 use super::signals::{Signals, StopSignal};
 use super::timer::{Alarm, Deadlines};
 use crate::broker::control::ControlReply;
@@ -48,6 +51,7 @@ use crate::config::SocketOptions;
 use crate::http::{ControlHandle, ControlInbox, Responder};
 
 use accept::Listener;
+use pressure::Pressure;
 use stop::Stopping;
 
 /// A connection is read so much at a time.
@@ -83,6 +87,10 @@ pub struct LoopSettings {
     pub socket: SocketOptions,
     /// Connections open at once, `None` for no limit.
     pub connections_max: Option<u64>,
+    /// Memory and disk.
+    pub gauge: Gauge,
+    /// They are looked at so often at least.
+    pub gauge_interval_ms: u64,
 }
 
 /// How a loop ended that was asked to.
@@ -105,6 +113,12 @@ struct Core {
     connections_max: Option<u64>,
     /// Connections that have a virtual host open.
     opened_count: u64,
+    /// Why publishers are held back, when they are.
+    blocked: Option<&'static str>,
+    /// Bytes held back of all connections.
+    aside_size: usize,
+    /// Connections that are held back and not yet on the loop's list.
+    newly_blocked: Vec<ConnectionId>,
 }
 
 impl Core {
@@ -151,6 +165,9 @@ pub struct EventLoop {
     ready: VecDeque<ConnectionId>,
     /// Publishers that wait for the log.
     held: Vec<ConnectionId>,
+    /// Connections that an alarm holds back.
+    blocked: Vec<ConnectionId>,
+    pressure: Pressure,
     /// Connections whose socket may take more of what waits.
     unflushed: Vec<ConnectionId>,
     /// The thread's read buffer, taken out while it is in use.
@@ -207,6 +224,9 @@ impl EventLoop {
             durable: BatchId(0),
             connections_max: settings.connections_max,
             opened_count: 0,
+            blocked: None,
+            aside_size: 0,
+            newly_blocked: Vec::new(),
         };
         let event_loop = EventLoop {
             poll,
@@ -221,6 +241,8 @@ impl EventLoop {
             deadlines: Deadlines::default(),
             ready: VecDeque::new(),
             held: Vec::new(),
+            blocked: Vec::new(),
+            pressure: Pressure::new(settings.gauge, settings.gauge_interval_ms),
             unflushed: Vec::new(),
             buffer: vec![0; BUFFER_SIZE],
             spare_tails: Vec::new(),
@@ -248,9 +270,11 @@ impl EventLoop {
             if std::mem::take(&mut self.signalled) {
                 self.begin_stopping()?;
             }
+            self.look_at_gauge();
             self.answer_control();
             self.release_held();
             self.read_ready(now_ns);
+            self.note_blocked();
             self.call_session_timers();
             self.end_read();
             self.submit()?;
@@ -303,6 +327,7 @@ impl EventLoop {
             self.deadlines.next_ms(),
             self.alarm.poll_deadline_ns().map(|deadline_ns| deadline_ns.div_ceil(1_000_000)),
             self.accept_again_ms,
+            Some(self.pressure.next_ms()),
             self.stopping.as_ref().map(Stopping::deadline_ms),
         ];
         let next_ms = deadlines.into_iter().flatten().min()?;
@@ -408,6 +433,8 @@ impl EventLoop {
                 Request::CloseConnection(id, exception) => self.close_connection(id, &exception),
                 Request::Disconnect(id) => self.begin_flushing(id),
                 Request::Resume(id) => self.make_ready(id),
+                Request::Alarms(reason) => self.on_alarms(reason),
+                Request::Warn(text) => tracing::warn!("{text}"),
                 Request::Report(text) => tracing::error!("{text}"),
                 Request::Poisoned(text) => self.poisoned = Some(text),
             }

@@ -1,6 +1,8 @@
 //! The broker as a process: how it starts and stops, and clients that misbehave.
 
 mod peer;
+#[cfg(target_os = "linux")]
+mod pressure;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use leveret_protocol::constants::{
     FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, PROTOCOL_HEADER,
 };
-use leveret_protocol::field::OwnedTable;
+use leveret_protocol::field::{FieldTableBuilder, FieldValue, OwnedTable};
 use leveret_protocol::method::{
-    BasicConsume, BasicGet, BasicPublish, ConnectionOpen, ConnectionStartOk, ConnectionTuneOk,
-    Method, MethodId, QueueDeclare,
+    BasicAck, BasicCancel, BasicConsume, BasicGet, BasicPublish, ConnectionClose, ConnectionOpen,
+    ConnectionStartOk, ConnectionTuneOk, Method, MethodId, QueueDeclare,
 };
 
 /// One frame as it came.
@@ -44,14 +44,27 @@ impl Peer {
 
     /// Logged in, in `/`, with this heartbeat and channel 1 open.
     pub(crate) fn open(address: SocketAddr, heartbeat_s: u16) -> Peer {
+        Peer::open_as(address, heartbeat_s, &OwnedTable::default())
+    }
+
+    /// The same, and it wants to hear of alarms.
+    pub(crate) fn open_blockable(address: SocketAddr, heartbeat_s: u16) -> Peer {
+        let capabilities =
+            FieldTableBuilder::new().with("connection.blocked", FieldValue::Bool(true)).build();
+        let properties = FieldTableBuilder::new()
+            .with("capabilities", FieldValue::Table(capabilities.as_ref()))
+            .build();
+        Peer::open_as(address, heartbeat_s, &properties)
+    }
+
+    fn open_as(address: SocketAddr, heartbeat_s: u16, properties: &OwnedTable) -> Peer {
         let mut peer = Peer::connect(address);
         peer.send(&PROTOCOL_HEADER);
         peer.expect(MethodId::CONNECTION_START);
-        let none = OwnedTable::default();
         peer.call(
             0,
             &Method::ConnectionStartOk(ConnectionStartOk {
-                client_properties: none.as_ref(),
+                client_properties: properties.as_ref(),
                 mechanism: "PLAIN",
                 response: b"\0guest\0guest",
                 locale: "en_US",
@@ -67,8 +80,16 @@ impl Peer {
         peer
     }
 
-    /// Declares a transient queue.
-    pub(crate) fn declare(&mut self, queue: &str) {
+    /// Declares a transient queue. Returns how many messages it has.
+    pub(crate) fn declare(&mut self, queue: &str) -> u32 {
+        self.send_declare(queue);
+        let frame = self.frame().expect("the broker answers");
+        let Method::QueueDeclareOk(ok) = frame.method() else { panic!("{:?}", frame.method()) };
+        ok.message_count
+    }
+
+    /// The same. The answer is not read.
+    pub(crate) fn send_declare(&mut self, queue: &str) {
         let none = OwnedTable::default();
         self.call(
             1,
@@ -82,11 +103,19 @@ impl Peer {
                 arguments: none.as_ref(),
             }),
         );
-        self.expect(MethodId::QUEUE_DECLARE_OK);
     }
 
     /// Consumes without acknowledgement. The answer is not read.
     pub(crate) fn consume(&mut self, queue: &str) {
+        self.send_consume(queue, true);
+    }
+
+    /// Consumes with acknowledgement. The answer is not read.
+    pub(crate) fn consume_with_acks(&mut self, queue: &str) {
+        self.send_consume(queue, false);
+    }
+
+    fn send_consume(&mut self, queue: &str, no_ack: bool) {
         let none = OwnedTable::default();
         self.call(
             1,
@@ -94,12 +123,48 @@ impl Peer {
                 queue,
                 consumer_tag: "c",
                 no_local: false,
-                no_ack: true,
+                no_ack,
                 exclusive: false,
                 no_wait: false,
                 arguments: none.as_ref(),
             }),
         );
+    }
+
+    /// Acknowledges all deliveries up to a tag.
+    pub(crate) fn ack_all(&mut self, delivery_tag: u64) {
+        self.call(1, &Method::BasicAck(BasicAck { delivery_tag, multiple: true }));
+    }
+
+    /// Ends the consumer. The answer is not read.
+    pub(crate) fn cancel(&mut self) {
+        self.call(1, &Method::BasicCancel(BasicCancel { consumer_tag: "c", no_wait: false }));
+    }
+
+    /// Closes the connection. The answer is not read.
+    pub(crate) fn close(&mut self) {
+        let close =
+            ConnectionClose { reply_code: 200, reply_text: "bye", class_id: 0, method_id: 0 };
+        self.call(0, &Method::ConnectionClose(close));
+    }
+
+    pub(crate) fn heartbeat(&mut self) {
+        self.send(&[FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END]);
+    }
+
+    /// Two ends of the same connection, for two threads.
+    pub(crate) fn split(self) -> (Peer, Peer) {
+        let other = self.socket.try_clone().expect("a socket can be shared");
+        (self, Peer { socket: other })
+    }
+
+    /// Whether no frame comes for so long, heartbeats aside.
+    pub(crate) fn is_silent_for(&mut self, time: Duration) -> bool {
+        let timeout = self.socket.read_timeout().expect("it has one");
+        self.socket.set_read_timeout(Some(time)).expect("a timeout can be set");
+        let silent = self.frame().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        self.socket.set_read_timeout(timeout).expect("a timeout can be set");
+        silent
     }
 
     /// Asks for one message. The answer is not read.

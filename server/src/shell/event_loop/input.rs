@@ -7,10 +7,12 @@ use leveret_protocol::reply::{ReplyCode, Scope};
 use leveret_protocol::session::Event;
 
 use super::output::log_channel_error;
+use super::pressure::must_follow;
 use super::{Core, EventLoop, READ_SIZE_MAX, TAIL_SIZE_MAX, TICK_READ_NS_MAX, TICK_READ_SIZE_MAX};
 use crate::broker::auth::Verdict;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::ConnectionId;
+use crate::shell::aside::Entry;
 use crate::shell::connection::{Connection, Link, Phase};
 use crate::shell::logging::CONNECTION;
 
@@ -42,6 +44,12 @@ enum Follow {
     Judged(Verdict, u64),
     /// Enter this virtual host.
     Enter(String),
+    /// Hold the command back.
+    SetAside(Entry),
+    /// Carry out what the channel has set aside, then close it.
+    CloseChannel(u16),
+    /// Carry out what is set aside, then close.
+    Close,
     /// The channel is open.
     ChannelOpened(u16),
     /// The channel's command was refused.
@@ -55,8 +63,13 @@ enum Follow {
 impl EventLoop {
     /// What the poll said of a connection, which may have gone since.
     pub(super) fn note_readiness(&mut self, slot: usize, event: &mio::event::Event) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
         let id = ConnectionId::from_index(slot);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if event.is_write_closed() && connection.link.is_full() {
+            // It is not read, so nothing else would tell.
+            self.lose(id, &io::ErrorKind::ConnectionReset.into());
+            return;
+        }
         connection.link.readable |= event.is_readable() || event.is_error();
         if event.is_writable() && connection.link.write_blocked {
             connection.link.write_blocked = false;
@@ -70,7 +83,9 @@ impl EventLoop {
         let mut read_size = 0;
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
-            read_size += self.serve(id);
+            let size = self.serve(id);
+            self.pressure.note_read(size);
+            read_size += size;
             let spent_ns = self.core.clock.now_ns() - started_ns;
             if TICK_READ_SIZE_MAX <= read_size || TICK_READ_NS_MAX <= spent_ns {
                 break;
@@ -94,7 +109,7 @@ impl EventLoop {
             link.held = true;
             self.held.push(id);
         }
-        if hold || self.core.effects.is_paused(id) {
+        if hold || link.is_full() || self.core.effects.is_paused(id) {
             // Its silence is our doing.
             link.waiting = true;
             session.pause_reading();
@@ -106,6 +121,9 @@ impl EventLoop {
         }
         if std::mem::take(&mut link.waiting) {
             session.resume_reading(self.core.now.ms);
+        }
+        if link.aside.is_some() && !self.carry_on(id) {
+            return 0;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let read_size = self.serve_through(id, &mut buffer);
@@ -123,6 +141,8 @@ impl EventLoop {
         if !link.unparsed {
             match link.transport.read(&mut buffer[tail_len..tail_len + READ_SIZE_MAX]) {
                 Ok(0) => {
+                    let connection = &mut self.connections[id.index()];
+                    self.core.carry_out(id, connection, usize::MAX);
                     self.lose(id, &io::ErrorKind::UnexpectedEof.into());
                     return 0;
                 }
@@ -265,7 +285,7 @@ impl Core {
     ) -> (usize, Fed) {
         let mut rest = input;
         loop {
-            if self.must_wait(id) {
+            if self.must_wait(id) || connection.link.is_full() {
                 return (input.len() - rest.len(), Fed::MustWait);
             }
             let out = self.effects.out(id);
@@ -291,6 +311,7 @@ impl Core {
     /// Brings an event to the broker.
     #[inline]
     fn handle(&mut self, id: ConnectionId, link: &mut Link, event: Event<'_>) -> Follow {
+        let blocked = self.blocked.is_some();
         let (broker, mut ctx) = self.call();
         let refuse = |channel: u16, outcome: Outcome| match outcome {
             Ok(()) => Follow::Next,
@@ -299,8 +320,14 @@ impl Core {
         match event {
             Event::Publish(publish) => {
                 link.publishes = true;
+                if blocked {
+                    return Follow::SetAside(Entry::of_publish(&publish));
+                }
                 let channel = publish.channel;
                 refuse(channel, broker.publish(id, &publish, &mut ctx))
+            }
+            Event::Method { channel, method } if must_follow(link, channel, method.id()) => {
+                Follow::SetAside(Entry::of_method(channel, &method))
             }
             Event::Method { channel, method } => {
                 refuse(channel, broker.handle(id, channel, &method, &mut ctx))
@@ -316,10 +343,14 @@ impl Core {
                 Ok(()) => Follow::ChannelOpened(channel),
                 Err(exception) => Follow::Refuse(channel, exception),
             },
+            Event::ChannelClose { channel } if link.aside.is_some() => {
+                Follow::CloseChannel(channel)
+            }
             Event::ChannelClose { channel } => {
                 broker.close_channel(id, channel, &mut ctx);
                 Follow::Next
             }
+            Event::ConnectionClose if link.aside.is_some() => Follow::Close,
             Event::ConnectionClose => {
                 broker.close_connection(id, &mut ctx);
                 Follow::Next
@@ -343,20 +374,23 @@ impl Core {
                 connection.link.verdict = Some((self.now.ms + delay_ms, verdict));
             }
             Follow::Enter(vhost) => self.enter(id, connection, &vhost),
+            Follow::SetAside(entry) => self.set_aside(id, connection, entry),
+            Follow::CloseChannel(channel) => {
+                self.carry_out_channel(id, connection, channel);
+                let (broker, mut ctx) = self.call();
+                broker.close_channel(id, channel, &mut ctx);
+            }
+            Follow::Close => {
+                self.carry_out(id, connection, usize::MAX);
+                let (broker, mut ctx) = self.call();
+                broker.close_connection(id, &mut ctx);
+            }
             Follow::ChannelOpened(channel) => {
                 connection.session.channel_opened(channel, self.effects.out(id));
             }
             Follow::Refuse(channel, exception) => {
-                if channel == 0 || exception.code.scope() == Scope::Connection {
-                    self.refuse_connection(id, connection, &exception);
-                    return;
-                }
-                let (broker, mut ctx) = self.call();
-                broker.abort_channel(id, channel, &mut ctx);
-                log_channel_error(connection, channel, &exception);
-                let Exception { code, text, method } = exception;
-                let out = self.effects.out(id);
-                connection.session.close_channel(channel, code, &text, method, out);
+                self.carry_out_channel(id, connection, channel);
+                self.refuse(id, connection, channel, exception);
             }
             Follow::Fail => {
                 if let Some(failure) = connection.session.failure() {
@@ -366,6 +400,26 @@ impl Core {
                 self.leave(id, &mut connection.link);
             }
         }
+    }
+
+    /// A command was refused: its channel ends, or its connection.
+    pub(super) fn refuse(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut Connection,
+        channel: u16,
+        exception: Exception,
+    ) {
+        if channel == 0 || exception.code.scope() == Scope::Connection {
+            self.refuse_connection(id, connection, &exception);
+            return;
+        }
+        let (broker, mut ctx) = self.call();
+        broker.abort_channel(id, channel, &mut ctx);
+        log_channel_error(connection, channel, &exception);
+        let Exception { code, text, method } = exception;
+        let out = self.effects.out(id);
+        connection.session.close_channel(channel, code, &text, method, out);
     }
 
     /// Acts upon a verdict on a login.
@@ -448,6 +502,10 @@ impl Core {
         if std::mem::take(&mut link.opened) {
             self.opened_count -= 1;
         }
+        if let Some(aside) = link.aside.take() {
+            self.aside_size -= aside.size();
+        }
+        link.blocked = false;
         let (broker, mut ctx) = self.call();
         broker.connection_gone(id, &mut ctx);
     }

@@ -120,6 +120,7 @@ impl EventLoop {
     /// `channel.close`, of a channel the broker has ended.
     pub(super) fn close_channel(&mut self, channel: ChannelId, exception: &Exception) {
         let Some(connection) = self.connections.get_mut(channel.connection.index()) else { return };
+        self.core.forget_channel(&mut connection.link, channel.number);
         let out = self.core.effects.out(channel.connection);
         let Exception { code, text, method } = exception;
         log_channel_error(connection, channel.number, exception);
