@@ -7,6 +7,7 @@ mod ack;
 mod basic;
 mod consume;
 mod publish;
+mod transaction;
 
 pub(in crate::broker) use ack::Verdict;
 pub(in crate::broker) use publish::{Parts, Targets};
@@ -19,7 +20,8 @@ use leveret_engine::BatchId;
 use publish::RouteCache;
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
-use unacked::UnackedSet;
+use transaction::Transaction;
+use unacked::{Unacked, UnackedSet};
 
 /// One open channel.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Channel {
     pub confirms: Option<Confirms>,
     /// The channel is listed for an end-of-tick look at its confirms.
     pub confirm_listed: bool,
+    /// What waits for a commit, once `tx.select` came.
+    pub transaction: Option<Box<Transaction>>,
     /// Tag of the next delivery.
     pub next_delivery_tag: u64,
     /// Deliveries that wait for an acknowledgement.
@@ -65,6 +69,7 @@ impl Channel {
             id,
             confirms: None,
             confirm_listed: false,
+            transaction: None,
             next_delivery_tag: 1,
             unacked: UnackedSet::default(),
             consumers: FxHashMap::default(),
@@ -84,7 +89,19 @@ impl Channel {
     /// The channel as a whole lets a delivery through that waits for an acknowledgement.
     #[inline]
     pub fn has_credit(&self) -> bool {
-        self.global_prefetch == 0 || (self.unacked.len() as u64) < u64::from(self.global_prefetch)
+        self.global_prefetch == 0 || self.outstanding() < u64::from(self.global_prefetch)
+    }
+
+    /// Deliveries that count against the channel's limit: a commit may still give them back.
+    fn outstanding(&self) -> u64 {
+        let uncommitted = self.transaction.as_ref().map_or(0, |tx| tx.settle_count());
+        (self.unacked.len() + uncommitted) as u64
+    }
+
+    /// Every delivery that was not settled for good, to be changed (never its tag).
+    pub fn unsettled_mut(&mut self) -> impl Iterator<Item = &mut Unacked> {
+        let uncommitted = self.transaction.iter_mut().flat_map(|tx| tx.settles_mut());
+        self.unacked.iter_mut().chain(uncommitted)
     }
 
     /// Issues the next delivery tag.

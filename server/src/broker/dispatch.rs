@@ -85,12 +85,20 @@ impl Broker {
             }
             Method::ConfirmSelect(select) => {
                 let index = self.channel_index(id.connection, id.number);
-                self.channels[index].confirms.get_or_insert_default();
+                let channel = &mut self.channels[index];
+                if channel.transaction.is_some() {
+                    let text = "cannot switch from tx to confirm mode";
+                    return Err(Exception::precondition(text));
+                }
+                channel.confirms.get_or_insert_default();
                 if !select.no_wait {
                     self.reply(id, &Method::ConfirmSelectOk, ctx);
                 }
                 Ok(())
             }
+            Method::TxSelect => self.tx_select(id, ctx),
+            Method::TxCommit => self.tx_commit(id, ctx),
+            Method::TxRollback => self.tx_rollback(id, ctx),
             Method::AccessRequest(_) => {
                 self.reply(id, &Method::AccessRequestOk(AccessRequestOk { ticket: 1 }), ctx);
                 Ok(())

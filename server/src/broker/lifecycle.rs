@@ -138,6 +138,7 @@ impl Broker {
         let Some(index) = connection.channels.get(&number).copied() else { return BatchId(0) };
         let mut consumers: Vec<_> = self.channels[index].consumers.values().copied().collect();
         consumers.sort_unstable();
+        self.channels[index].roll_back();
         self.requeue_all(index, ctx);
         for consumer in consumers {
             self.remove_consumer(consumer, ctx);

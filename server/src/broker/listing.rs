@@ -198,6 +198,7 @@ impl Broker {
     fn channel_row(&self, channel: &Channel) -> ChannelRow {
         let connection = &self.connections[&channel.id.connection];
         let info = &connection.info;
+        let uncommitted = channel.transaction.as_ref();
         ChannelRow {
             connection_id: connection.id.0,
             connection: info.name.clone(),
@@ -206,7 +207,7 @@ impl Broker {
             number: channel.id.number,
             user: info.user.clone(),
             vhost: self.topology.vhost(connection.vhost).name.to_string(),
-            transactional: false,
+            transactional: channel.transaction.is_some(),
             confirm: channel.confirms.is_some(),
             consumer_count: channel.consumers.len() as u64,
             messages_unacknowledged: channel.unacked.len() as u64,
@@ -214,8 +215,8 @@ impl Broker {
                 .confirms
                 .as_ref()
                 .map_or(0, super::channel::confirm::Confirms::outstanding),
-            messages_uncommitted: 0,
-            acks_uncommitted: 0,
+            messages_uncommitted: uncommitted.map_or(0, |tx| tx.publish_count() as u64),
+            acks_uncommitted: uncommitted.map_or(0, |tx| tx.settle_count() as u64),
             prefetch_count: channel.prefetch,
             global_prefetch_count: channel.global_prefetch,
             state: if channel.active { "running" } else { "flow" },

@@ -18,6 +18,7 @@ use leveret_protocol::method::*;
 use leveret_protocol::properties::PropertiesWriter;
 
 mod priorities;
+mod transactions;
 
 /// A broker, its engine and its sink.
 struct Node {

@@ -37,6 +37,10 @@ impl Broker {
         let channel = &mut self.channels[index];
         if !multiple {
             let unacked = channel.unacked.remove(tag).ok_or_else(|| unknown(tag))?;
+            if let Some(transaction) = &mut channel.transaction {
+                transaction.settle(unacked, verdict);
+                return Ok(());
+            }
             self.settle(index, &unacked, verdict, ctx);
             return Ok(());
         }
@@ -47,8 +51,14 @@ impl Broker {
         } else {
             channel.unacked.remove_up_to(tag, &mut taken)
         };
-        for unacked in &taken {
-            self.settle(index, unacked, verdict, ctx);
+        if let Some(transaction) = &mut channel.transaction {
+            for unacked in &taken {
+                transaction.settle(*unacked, verdict);
+            }
+        } else {
+            for unacked in &taken {
+                self.settle(index, unacked, verdict, ctx);
+            }
         }
         taken.clear();
         self.taken = taken;
@@ -65,7 +75,13 @@ impl Broker {
     }
 
     /// Ends one delivery that was already taken off its channel.
-    fn settle(&mut self, index: usize, unacked: &Unacked, verdict: Verdict, ctx: &mut Context<'_>) {
+    pub(super) fn settle(
+        &mut self,
+        index: usize,
+        unacked: &Unacked,
+        verdict: Verdict,
+        ctx: &mut Context<'_>,
+    ) {
         if unacked.consumer != NO_CONSUMER {
             self.consumers[unacked.consumer as usize].unacked -= 1;
         }

@@ -106,7 +106,7 @@ impl Broker {
         let consumer = self.consumers.remove(key.index());
         let channel = &mut self.channels[consumer.channel_index];
         channel.consumers.remove(&consumer.tag);
-        for unacked in channel.unacked.iter_mut().filter(|unacked| unacked.consumer == key.0) {
+        for unacked in channel.unsettled_mut().filter(|unacked| unacked.consumer == key.0) {
             unacked.consumer = NO_CONSUMER;
         }
         consumer.queue

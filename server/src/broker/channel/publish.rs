@@ -58,6 +58,14 @@ pub(in crate::broker) struct Targets {
     pub(in crate::broker) prioritized: bool,
 }
 
+impl Targets {
+    /// Whether the log gets a message of these queues.
+    #[inline]
+    pub(in crate::broker) fn is_persistent(&self, meta: &MessageMeta) -> bool {
+        self.durable && (meta.persistent || self.quorum)
+    }
+}
+
 /// What the properties of a publish say that concerns the broker.
 struct Checked<'a> {
     meta: MessageMeta,
@@ -105,10 +113,18 @@ impl Broker {
             properties: stripped.as_deref().unwrap_or(publish.properties),
             body: publish.body,
         };
-        let stored = self.store(&checked.meta, &parts, &targets, ctx);
-        if let Ok(batch) = stored {
-            self.on_published(index, batch, publish.mandatory(), &parts, &targets, ctx);
-        }
+        let stored = if self.channels[index].transaction.is_some() {
+            self.buffer_publish(index, checked.meta, publish.mandatory(), &parts, &targets);
+            Ok(None)
+        } else {
+            let stored = self.store(&checked.meta, &parts, &targets, ctx);
+            if let Ok(batch) = stored {
+                let exchange = self.channels[index].route.exchange;
+                self.topology.count_publish(exchange, targets.route.queues.len() as u64);
+                self.on_published(index, batch, publish.mandatory(), &parts, &targets, ctx);
+            }
+            stored
+        };
         let cache = &mut self.channels[index].route;
         cache.targets = targets;
         if checked.has_more_keys {
@@ -133,7 +149,7 @@ impl Broker {
             return Ok(None);
         }
         let header = encode_header(meta, parts.routing.len(), parts.properties.len());
-        let persistent = targets.durable && (meta.persistent || targets.quorum);
+        let persistent = targets.is_persistent(meta);
         let message: [&[u8]; 4] = [&header, parts.routing, parts.properties, parts.body];
         let appended = if targets.prioritized && meta.priority.is_some() {
             let logs =
@@ -156,7 +172,7 @@ impl Broker {
     }
 
     /// Counts, returns and confirms a publish that was accepted.
-    fn on_published(
+    pub(super) fn on_published(
         &mut self,
         index: usize,
         batch: Option<BatchId>,
@@ -172,8 +188,7 @@ impl Broker {
             channel.last_batch = batch;
         }
         self.totals.publish += 1;
-        let (exchange, id) = (channel.route.exchange, channel.id);
-        self.topology.count_publish(exchange, targets.route.queues.len() as u64);
+        let id = channel.id;
         if targets.route.is_empty() {
             channel.stats.return_unroutable += u64::from(mandatory);
             channel.stats.drop_unroutable += u64::from(!mandatory);
@@ -296,6 +311,11 @@ impl Broker {
         targets: &mut Targets,
     ) {
         self.topology.route(exchange, message, &mut targets.route);
+        self.complete_targets(targets);
+    }
+
+    /// Fills in what follows from the queues of `targets`.
+    pub(super) fn complete_targets(&self, targets: &mut Targets) {
         targets.logs.clear();
         targets.durable = false;
         targets.quorum = false;

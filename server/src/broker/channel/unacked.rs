@@ -100,6 +100,15 @@ impl UnackedSet {
         self.live = 0;
     }
 
+    /// Puts deliveries back that were taken out before.
+    pub fn restore(&mut self, entries: impl Iterator<Item = Unacked>) {
+        let mut all: Vec<Unacked> = self.iter().copied().chain(entries).collect();
+        all.sort_unstable_by_key(|entry| entry.tag);
+        debug_assert!(all.windows(2).all(|pair| pair[0].tag < pair[1].tag));
+        self.live = all.len();
+        self.slots = all.into_iter().map(|entry| Slot { entry, live: true }).collect();
+    }
+
     /// Everything that waits, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Unacked> {
         self.slots.iter().filter(|slot| slot.live).map(|slot| &slot.entry)

@@ -361,7 +361,7 @@ impl Broker {
         }
         if 0 < queue.unacked_count {
             for (_, channel) in &mut self.channels {
-                for unacked in channel.unacked.iter_mut().filter(|u| u.queue == Some(key)) {
+                for unacked in channel.unsettled_mut().filter(|u| u.queue == Some(key)) {
                     unacked.queue = None;
                 }
             }
