@@ -77,6 +77,17 @@ impl ColdReads {
         ticket
     }
 
+    /// Drops what was loaded of a part of the log that goes away. False, and nothing is dropped, if
+    /// more of it is under way.
+    pub(crate) fn forget(&mut self, start: Lsn, end: Lsn) -> bool {
+        let inside = |at: Lsn| start <= at && at < end;
+        if self.loads.iter().any(|load| inside(load.start)) {
+            return false;
+        }
+        self.windows.retain(|window| !inside(window.start));
+        true
+    }
+
     /// The next load whose turn it is, to be submitted now.
     pub(crate) fn start_next(&mut self) -> Option<Load> {
         let started = self.loads.iter().filter(|load| load.started).count();
@@ -148,6 +159,20 @@ mod tests {
         assert_eq!((finished, cold.windows.len()), (100, WINDOWS_MAX));
         assert!(cold.find(Lsn(99 << 12), 4096).is_some());
         assert!(cold.find(Lsn(0), 4096).is_none(), "the oldest went first");
+    }
+
+    #[test]
+    fn a_part_of_the_log_is_forgotten_when_nobody_waits_for_it() {
+        let mut cold = ColdReads::default();
+        for start in [4096, 8192] {
+            let ticket = cold.request(Lsn(start), 24, Lsn(start), 4096);
+            assert!(!cold.forget(Lsn(0), Lsn(8192)) || start == 8192, "it would never arrive");
+            cold.start_next().unwrap();
+            cold.on_loaded(ticket, Ok(vec![1; 4096].into()));
+        }
+        assert!(cold.forget(Lsn(0), Lsn(8192)));
+        assert!(cold.find(Lsn(4096), 24).is_none());
+        assert!(cold.find(Lsn(8192), 24).is_some());
     }
 
     #[test]

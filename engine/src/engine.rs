@@ -8,6 +8,7 @@ mod append;
 mod commit;
 mod read;
 mod settle;
+mod space;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::large::LargeMessages;
 use crate::queue_log::QueueLog;
 use crate::record::RecordKind;
 use crate::recovery::{Found, recover};
+use crate::spares::Claim;
 use crate::storage::{Completion, FileId, Storage, open_storage};
 use crate::wal::{Identity, Wal};
 
@@ -52,6 +54,8 @@ pub struct Engine {
     poisoned: bool,
     /// Whether a transaction was begun and not ended.
     in_transaction: bool,
+    /// Whether something that must be logged found no room in this tick.
+    held_up: bool,
     queues: Vec<Option<QueueLog>>,
     free_queues: Vec<QueueId>,
     /// Deleted queues with messages left.
@@ -127,6 +131,10 @@ pub struct EngineStats {
     pub log_bytes: u64,
     /// Reads that had to wait for the disk.
     pub cold_reads: u64,
+    /// Files ready to become segments.
+    pub spare_segments: u64,
+    /// Bytes of zeroes written to make them so.
+    pub zeroed_bytes: u64,
 }
 
 impl Engine {
@@ -177,6 +185,7 @@ impl Engine {
             flight: None,
             poisoned: false,
             in_transaction: false,
+            held_up: false,
             queues: Vec::new(),
             free_queues: Vec::new(),
             dying: Vec::new(),
@@ -316,6 +325,8 @@ impl Engine {
             commits: self.counters.commits,
             log_bytes: self.counters.log_bytes,
             cold_reads: self.counters.cold_reads,
+            spare_segments: self.wal.spares.count() as u64,
+            zeroed_bytes: self.wal.spares.zeroed_bytes(),
         }
     }
 
@@ -328,8 +339,13 @@ impl Engine {
     ) -> Result<Lsn, EngineError> {
         self.check_alive()?;
         let len = pieces.iter().map(|piece| piece.len()).sum::<usize>();
-        if !self.wal.fits(len) {
-            self.wal.make_room(len, self.storage.as_mut())?;
+        let claim = kind.claim();
+        let fits = match claim {
+            Claim::Publish => self.wal.admits(len),
+            Claim::Held => self.wal.fits(len),
+        };
+        if !fits {
+            self.wal.make_room(len, claim, self.storage.as_mut())?;
         }
         let len = u32::try_from(len).expect("the caller checked the size");
         self.commit.note_awaited();

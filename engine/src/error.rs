@@ -80,6 +80,13 @@ pub enum EngineError {
     },
 }
 
+impl EngineError {
+    /// Nothing to worry about if it is only want of room, which may change.
+    pub(crate) fn ignore_full(self) -> Result<(), EngineError> {
+        if matches!(self, EngineError::Full) { Ok(()) } else { Err(self) }
+    }
+}
+
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -33,6 +33,7 @@ mod recovery;
 mod replay;
 mod segment;
 mod settled;
+mod spares;
 pub mod storage;
 mod token;
 mod wal;

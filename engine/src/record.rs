@@ -5,6 +5,7 @@
 
 use crate::format::{get_u32, get_u64};
 use crate::ids::{Lsn, QueueId, Seq};
+use crate::spares::Claim;
 
 /// What the payload of a record is. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,26 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
+    /// Whether a full disk may refuse such a record.
+    pub(crate) fn claim(self) -> Claim {
+        match self {
+            RecordKind::Publish
+            | RecordKind::Move
+            | RecordKind::PutMeta
+            | RecordKind::CreateQueue
+            | RecordKind::Begin
+            | RecordKind::Part
+            | RecordKind::Commit => Claim::Publish,
+            RecordKind::Mark
+            | RecordKind::Settle
+            | RecordKind::DeleteMeta
+            | RecordKind::DeleteQueue
+            | RecordKind::Abort
+            | RecordKind::End
+            | RecordKind::Relocate => Claim::Held,
+        }
+    }
+
     fn decode(kind: u8) -> Option<RecordKind> {
         Some(match kind {
             1 => RecordKind::Mark,

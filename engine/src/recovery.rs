@@ -36,8 +36,9 @@ use crate::format::{
 use crate::ids::Lsn;
 use crate::replay::State;
 use crate::segment::Segment;
+use crate::spares::parse_segment_name;
 use crate::storage::{FileId, Storage};
-use crate::wal::{Position, parse_segment_name, salt_low};
+use crate::wal::{Position, salt_low};
 
 /// A log as it was found.
 #[derive(Debug)]
@@ -74,11 +75,10 @@ pub(crate) fn recover(storage: &mut dyn Storage, segment_size: u64) -> Result<Fo
     walk.check_start()?;
     while walk.step()? {}
     walk.check_tail()?;
-    let Walk { mut state, files, storage, lsn, sequence, epoch, reached, .. } = walk;
+    let Walk { mut state, files, lsn, sequence, epoch, reached, .. } = walk;
     state.abort_groups();
     let unreached = files.segments.into_iter().skip(reached).map(|segment| segment.file);
-    let mut spares: Vec<FileId> = unreached.chain(files.unidentified).collect();
-    spares.retain(|file| storage.size(*file).is_ok_and(|size| size == segment_size));
+    let spares: Vec<FileId> = unreached.chain(files.unidentified).collect();
     let position =
         Position { sequence, end: lsn, last_segment, spares, next_file: files.next_file };
     Ok(Found { state, position, store, epoch, segment_size })

@@ -73,6 +73,22 @@ impl SegmentSet {
         self.segments.push_back(Some(segment));
     }
 
+    /// Takes out a segment that nothing refers to any more.
+    ///
+    /// # Panics
+    /// If there is no such segment, or it is referred to.
+    pub(crate) fn remove(&mut self, number: u64) -> Segment {
+        let slot = self.index(number).and_then(|index| self.segments.get_mut(index));
+        let segment = slot.and_then(Option::take).expect("the segment is in use");
+        assert!(segment.references + segment.volatile == 0, "segment {number} is referred to");
+        assert!(!self.touched.contains(&number), "what segment {number} gave back is not logged");
+        while self.segments.front().is_some_and(Option::is_none) {
+            self.segments.pop_front();
+            self.first += 1;
+        }
+        segment
+    }
+
     /// The number of the segment that holds `lsn`.
     #[inline]
     pub(crate) fn number(&self, lsn: Lsn) -> u64 {

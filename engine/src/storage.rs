@@ -58,6 +58,14 @@ pub enum Verb {
     },
     /// Makes the file's bytes durable.
     Sync,
+    /// Makes the file as long as this at least, and reserves the space of all of it: later writes
+    /// inside find room. Fails with [`io::ErrorKind::Unsupported`] where only writing does that.
+    Reserve {
+        /// Bytes of the file.
+        len: u64,
+    },
+    /// Makes created and removed names durable.
+    SyncDirectory,
     /// Reads bytes that may change later. Completes with a copy.
     Read {
         /// Where in the file, in bytes.
@@ -108,7 +116,7 @@ pub struct Completion {
 /// A failed operation.
 #[derive(Debug)]
 pub struct Fault {
-    /// The failed step: "write", "sync" or "read".
+    /// The failed step, as a verb: "write", "sync", "read", "reserve", "sync the directory of".
     pub op: &'static str,
     /// Where in the file, in bytes.
     pub offset: u64,
@@ -154,6 +162,14 @@ pub trait Storage: fmt::Debug {
     /// # Errors
     /// The directory refuses.
     fn remove(&mut self, file: FileId) -> io::Result<()>;
+
+    /// Takes back what [`Verb::Load`] has lent out of the file. True if nobody has any of it any
+    /// more: its bytes may be written again.
+    fn reclaim(&mut self, file: FileId) -> bool;
+
+    /// Whether all of the file was written before, so that syncing what is written into it costs
+    /// no more than the bytes. Errs on the side of no, or where the file system cannot tell, yes.
+    fn is_written(&mut self, file: FileId) -> bool;
 
     /// Bytes of the file.
     ///

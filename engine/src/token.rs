@@ -11,6 +11,8 @@ pub(crate) enum Purpose {
     Header(u64),
     /// A cold read with this ticket.
     Load(u64),
+    /// The step under way on a spare file; there is only one.
+    Spare,
 }
 
 impl Purpose {
@@ -19,6 +21,7 @@ impl Purpose {
             Purpose::Commit => (0, 0),
             Purpose::Header(segment) => (1, segment),
             Purpose::Load(ticket) => (2, ticket),
+            Purpose::Spare => (3, 0),
         };
         debug_assert!(number <= NUMBER_MASK);
         Token(kind << NUMBER_BITS | number)
@@ -30,6 +33,7 @@ impl Purpose {
             0 => Purpose::Commit,
             1 => Purpose::Header(number),
             2 => Purpose::Load(number),
+            3 => Purpose::Spare,
             kind => unreachable!("no operation was submitted for purpose {kind}"),
         }
     }
@@ -44,7 +48,9 @@ mod tests {
 
     #[test]
     fn purposes_survive_the_trip() {
-        for purpose in [Purpose::Commit, Purpose::Header(7), Purpose::Load(NUMBER_MASK)] {
+        for purpose in
+            [Purpose::Commit, Purpose::Header(7), Purpose::Load(NUMBER_MASK), Purpose::Spare]
+        {
             assert_eq!(Purpose::of(purpose.token()), purpose);
         }
     }

@@ -4,7 +4,6 @@
 //! any case, and then as long as there is room. It knows nothing of what records mean.
 
 use std::collections::VecDeque;
-use std::io;
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +14,8 @@ use crate::format::{BATCH_HEADER_SIZE, BLOCK_SIZE, SegmentHeader, record_size};
 use crate::ids::Lsn;
 use crate::record::RecordKind;
 use crate::segment::{Segment, SegmentSet};
-use crate::storage::{FileId, Lane, Operation, Storage, Verb};
+use crate::spares::{Claim, SPARES_HELD, Spares};
+use crate::storage::{Fault, FileId, Lane, Operation, Storage, Verb};
 use crate::token::Purpose;
 
 /// The log of one engine.
@@ -35,6 +35,8 @@ pub(crate) struct Wal {
     durable: Lsn,
     /// The segment being filled.
     active: u64,
+    /// Whether messages and definitions are refused for want of disk space.
+    refuses: bool,
     /// Segments whose header is not durable yet.
     unready: Vec<u64>,
     /// Sealed batches in memory, oldest first. The last `waiting` of them were not submitted yet.
@@ -46,10 +48,9 @@ pub(crate) struct Wal {
     evicted: usize,
     /// What is left of chunks whose batches are still held; reused when they are not.
     retired: VecDeque<BytesMut>,
-    /// Files that hold nothing that counts.
-    spares: Vec<FileId>,
-    /// Names the next file.
-    next_file: u64,
+    pub(crate) spares: Spares,
+    /// Where the log went on when it was opened.
+    opened: Lsn,
 }
 
 /// Which store and which opening of it writes.
@@ -68,6 +69,7 @@ pub(crate) struct Position {
     pub(crate) end: Lsn,
     /// The last segment number used so far.
     pub(crate) last_segment: u64,
+    /// Files that hold nothing that counts.
     pub(crate) spares: Vec<FileId>,
     /// Names the next file.
     pub(crate) next_file: u64,
@@ -109,6 +111,7 @@ impl Wal {
         storage: &mut dyn Storage,
     ) -> Result<Wal, EngineError> {
         let active = position.last_segment + 1;
+        let spares = Spares::new(position.spares, segment_size, position.next_file, storage)?;
         let mut wal = Wal {
             identity,
             batch_size_max: config.batch_size_max,
@@ -120,6 +123,7 @@ impl Wal {
             end: position.end,
             durable: position.end,
             active,
+            refuses: false,
             unready: Vec::new(),
             resident: VecDeque::new(),
             resident_bytes: 0,
@@ -127,10 +131,10 @@ impl Wal {
             hint: 0,
             evicted: 0,
             retired: VecDeque::new(),
-            spares: position.spares,
-            next_file: position.next_file,
+            spares,
+            opened: position.end,
         };
-        let (file, header) = wal.add_segment(active, storage)?;
+        let (file, header) = wal.add_segment(active, Claim::Held, storage)?;
         let failed = |op, storage: &dyn Storage| {
             let path = storage.path(file);
             move |source| EngineError::Io { op, path, offset: Some(0), source }
@@ -166,16 +170,26 @@ impl Wal {
         self.batch.push(kind, argument, head, message, len)
     }
 
+    /// Whether a message or definition with a payload of `len` bytes can be pushed right now.
+    #[inline]
+    pub(crate) fn admits(&self, len: usize) -> bool {
+        !self.refuses && self.batch.fits(len)
+    }
+
     /// Starts a batch that a record with a payload of `len` bytes fits in.
     ///
     /// # Errors
-    /// There is no room for another segment.
+    /// There is no room for another segment, or none that this claim may use.
     #[cold]
     pub(crate) fn make_room(
         &mut self,
         len: usize,
+        claim: Claim,
         storage: &mut dyn Storage,
     ) -> Result<(), EngineError> {
+        if claim == Claim::Publish && self.refuses {
+            return Err(EngineError::Full);
+        }
         let size = (BATCH_HEADER_SIZE + record_size(len)).next_multiple_of(BLOCK_SIZE);
         assert!(size <= self.batch_size_max, "the caller splits what is larger");
         if !self.batch.is_empty() {
@@ -183,8 +197,12 @@ impl Wal {
         }
         let mut start = self.end.max(self.segments.start(self.active));
         if self.segments.end(self.active).0 < start.0 + size as u64 {
-            self.activate_next(storage)?;
+            if let Err(error) = self.activate_next(claim, storage) {
+                self.refuses |= matches!(error, EngineError::Full);
+                return Err(error);
+            }
             self.active += 1;
+            self.review_refusal();
             start = self.segments.start(self.active);
         }
         if self.batch.chunk_room() < size {
@@ -203,11 +221,15 @@ impl Wal {
     ///
     /// # Errors
     /// There is no room for another segment.
-    pub(crate) fn activate_next(&mut self, storage: &mut dyn Storage) -> Result<(), EngineError> {
-        self.activate(self.active + 1, storage)
+    pub(crate) fn activate_next(
+        &mut self,
+        claim: Claim,
+        storage: &mut dyn Storage,
+    ) -> Result<(), EngineError> {
+        self.activate(self.active + 1, claim, storage)
     }
 
-    /// Makes sure that there are segments for `size` more bytes of records and padding.
+    /// Makes sure that there are segments for `size` more bytes of messages, settles and padding.
     ///
     /// # Errors
     /// There is no room for so many.
@@ -216,22 +238,32 @@ impl Wal {
         size: u64,
         storage: &mut dyn Storage,
     ) -> Result<(), EngineError> {
+        if self.refuses {
+            return Err(EngineError::Full);
+        }
         let mut number = self.active;
         let used = self.batch.lsn().max(self.end).0 + self.batch.len() as u64;
         let mut room = self.segments.end(number).0.saturating_sub(used);
         while room < size {
             number += 1;
-            self.activate(number, storage)?;
+            self.activate(number, Claim::Publish, storage)?;
             room += self.segments.end(number).0 - self.segments.start(number).0;
         }
         Ok(())
     }
 
-    fn activate(&mut self, number: u64, storage: &mut dyn Storage) -> Result<(), EngineError> {
+    fn activate(
+        &mut self,
+        number: u64,
+        claim: Claim,
+        storage: &mut dyn Storage,
+    ) -> Result<(), EngineError> {
         if self.segments.get(number).is_some() {
             return Ok(());
         }
-        let (file, header) = self.add_segment(number, storage)?;
+        let added = self.add_segment(number, claim, storage);
+        self.review_refusal();
+        let (file, header) = added?;
         self.unready.push(number);
         storage.submit(Operation {
             token: Purpose::Header(number).token(),
@@ -248,6 +280,81 @@ impl Wal {
         let position = self.batch.lsn().0 + self.batch.len() as u64;
         self.segments.get(self.active + 1).is_none()
             && end.saturating_sub(position) < self.segment_size / 2
+    }
+
+    /// Keeps the spare pool filled: at the end of a tick. `idle` says that the disk has nothing to
+    /// do. Returns when to call again at the latest.
+    ///
+    /// # Errors
+    /// A file cannot be made, though there is room.
+    pub(crate) fn tend_spares(
+        &mut self,
+        now_ns: u64,
+        idle: bool,
+        storage: &mut dyn Storage,
+    ) -> Result<Option<u64>, EngineError> {
+        // A log that is hardly used need not be fast: nothing is zeroed for it.
+        let used = self.segment_size / USED_PART <= self.end.0 - self.opened.0;
+        let next_ns = self.spares.tend(now_ns, idle && used, storage);
+        self.review_refusal();
+        next_ns
+    }
+
+    /// Takes note of how the step under way on a spare ended.
+    ///
+    /// # Errors
+    /// The directory cannot be synced: the file and what failed.
+    pub(crate) fn on_spare_step(
+        &mut self,
+        result: Result<Bytes, Fault>,
+        storage: &mut dyn Storage,
+    ) -> Result<(), (Fault, FileId)> {
+        let outcome = self.spares.on_step(result, storage);
+        self.review_refusal();
+        outcome
+    }
+
+    /// Gives the file of a segment that holds nothing alive back to the spares. Its header stays
+    /// as it is until the file is used again.
+    ///
+    /// # Errors
+    /// The file is not wanted and cannot be removed.
+    ///
+    /// # Panics
+    /// If the segment is still written to or holds something alive.
+    pub(crate) fn recycle(
+        &mut self,
+        number: u64,
+        storage: &mut dyn Storage,
+    ) -> Result<(), EngineError> {
+        assert!(self.segments.end(number) <= self.durable, "segment {number} is written to");
+        let segment = self.segments.remove(number);
+        let recycled = self.spares.recycle(segment.file, storage);
+        self.review_refusal();
+        recycled
+    }
+
+    /// Removes a spare file, so that a checkpoint finds room. False if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub(crate) fn give_up_spare(&mut self, storage: &mut dyn Storage) -> Result<bool, EngineError> {
+        let given_up = self.spares.give_up(storage);
+        self.review_refusal();
+        given_up
+    }
+
+    /// Whether messages and definitions are refused for want of disk space.
+    pub(crate) fn refuses(&self) -> bool {
+        self.refuses
+    }
+
+    /// Publishes are refused once the disk is full and what is left is held for others, until there
+    /// is a segment more than that.
+    fn review_refusal(&mut self) {
+        let next = usize::from(self.segments.get(self.active + 1).is_some());
+        let wanted = SPARES_HELD + usize::from(self.refuses);
+        self.refuses = self.spares.is_disk_full() && self.spares.count() + next < wanted;
     }
 
     /// Takes note that a segment's header is durable.
@@ -375,12 +482,10 @@ impl Wal {
     fn add_segment(
         &mut self,
         number: u64,
+        claim: Claim,
         storage: &mut dyn Storage,
     ) -> Result<(FileId, Vec<u8>), EngineError> {
-        let file = match self.spares.pop() {
-            Some(file) => file,
-            None => self.make_file(storage)?,
-        };
+        let file = self.spares.take(claim, storage)?;
         let salt = storage.random();
         self.segments.insert(number, Segment::new(file, salt));
         let header = SegmentHeader {
@@ -391,24 +496,6 @@ impl Wal {
             epoch: self.identity.epoch,
         };
         Ok((file, header.encode().to_vec()))
-    }
-
-    fn make_file(&mut self, storage: &mut dyn Storage) -> Result<FileId, EngineError> {
-        let name = segment_name(self.next_file);
-        let failed = |op| {
-            let path = name.clone().into();
-            move |source: io::Error| {
-                let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-                if full.contains(&source.kind()) {
-                    return EngineError::Full;
-                }
-                EngineError::Io { op, path, offset: None, source }
-            }
-        };
-        let file = storage.create(&name, self.segment_size).map_err(failed("create"))?;
-        self.next_file += 1;
-        storage.sync_directory().map_err(failed("sync the directory of"))?;
-        Ok(file)
     }
 
     /// An empty chunk, as large as any batch.
@@ -424,22 +511,12 @@ impl Wal {
     }
 }
 
-/// Name of the file with this number. Which segment a file holds is said by its header.
-pub(crate) fn segment_name(file: u64) -> String {
-    format!("{file:08x}{SEGMENT_SUFFIX}")
-}
-
-/// The number in a segment file's name.
-pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SEGMENT_SUFFIX)?;
-    (digits.len() == 8).then(|| u64::from_str_radix(digits, 16).ok())?
-}
-
 /// The half of a segment's salt that is in batches and checksums.
 pub(crate) fn salt_low(salt: u64) -> u32 {
     u32::try_from(salt & u64::from(u32::MAX)).expect("masked to 32 bits")
 }
 
-const SEGMENT_SUFFIX: &str = ".seg";
+/// A log that appended this part of a segment since it was opened is in use.
+const USED_PART: u64 = 64;
 /// Chunks remembered for reuse; one whose batches are held longer is freed with them.
 const RETIRED_CHUNKS_MAX: usize = 8;

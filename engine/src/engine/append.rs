@@ -8,6 +8,7 @@ use crate::large::Part;
 use crate::record::{
     COMMIT_HEAD_SIZE, RecordKind, SOURCE_SIZE, Source, TARGET_SIZE, encode_target,
 };
+use crate::spares::Claim;
 
 /// What [`Engine::append`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,8 @@ impl Engine {
         if self.config.payload_size_max() < payload {
             return self.append_large(message, len, queues, durable);
         }
-        if !self.wal.fits(payload) {
-            self.wal.make_room(payload, self.storage.as_mut())?;
+        if !self.wal.admits(payload) {
+            self.wal.make_room(payload, Claim::Publish, self.storage.as_mut())?;
         }
         self.scratch.clear();
         Ok(self.publish(RecordKind::Publish, message, len, queues, durable))
@@ -81,8 +82,8 @@ impl Engine {
             return Ok(appended);
         }
         self.check_alive()?;
-        if !self.wal.fits(payload) {
-            self.wal.make_room(payload, self.storage.as_mut())?;
+        if !self.wal.admits(payload) {
+            self.wal.make_room(payload, Claim::Publish, self.storage.as_mut())?;
         }
         let was_there = self.queue_mut(from).settle(seq, source_len);
         assert!(was_there, "{seq:?} of {from:?} is moved after it was settled");

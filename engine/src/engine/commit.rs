@@ -5,6 +5,7 @@ use crate::error::EngineError;
 use crate::group_commit::{Content, Decision, Staged};
 use crate::ids::{BatchId, Ticket};
 use crate::record::RecordKind;
+use crate::spares::Claim;
 use crate::storage::{Completion, Fault, FileId, Lane, Operation, Verb};
 use crate::token::Purpose;
 
@@ -32,25 +33,46 @@ impl Engine {
     /// The log is poisoned, or full where even settles find no room.
     pub fn submit(&mut self, now_ns: u64) -> Result<Option<u64>, EngineError> {
         self.check_alive()?;
-        self.drain_dying()?;
+        self.held_up = false;
+        let drained = self.drain_dying();
+        self.unless_full(drained)?;
         if self.wal.wants_next() {
-            match self.wal.activate_next(self.storage.as_mut()) {
-                Ok(()) | Err(EngineError::Full) => {} // it is tried again when it is needed
-                Err(error) => return Err(error),
-            }
+            // Where it is refused it is tried again when it is needed.
+            let activated = self.wal.activate_next(Claim::Publish, self.storage.as_mut());
+            activated.or_else(EngineError::ignore_full)?;
         }
+        let mut deadline = None;
         match self.commit.decide(now_ns, self.staged()) {
             Decision::Commit => self.commit_staged(now_ns, Content::Records)?,
             Decision::Mark => {
-                if !self.wal.fits(0) {
-                    self.wal.make_room(0, self.storage.as_mut())?;
-                }
-                self.wal.push(RecordKind::Mark, 0, &[], &[], 0);
+                let marked = self.mark();
+                self.unless_full(marked)?;
                 self.commit_staged(now_ns, Content::Mark)?;
             }
-            Decision::Wait(deadline) => return Ok(self.sooner(deadline, now_ns)),
+            Decision::Wait(at) => deadline = at,
         }
-        Ok(self.sooner(None, now_ns))
+        let spares = self.wal.tend_spares(now_ns, self.flight.is_none(), self.storage.as_mut())?;
+        if self.held_up {
+            deadline = Some(now_ns + HELD_UP_NS);
+        } else if !self.dying.is_empty() {
+            deadline = Some(now_ns);
+        }
+        Ok(deadline.into_iter().chain(spares).min())
+    }
+
+    /// Adds a record that says nothing but makes its batch a witness.
+    fn mark(&mut self) -> Result<(), EngineError> {
+        if !self.wal.fits(0) {
+            self.wal.make_room(0, Claim::Held, self.storage.as_mut())?;
+        }
+        self.wal.push(RecordKind::Mark, 0, &[], &[], 0);
+        Ok(())
+    }
+
+    /// What a full disk holds up is tried again a little later.
+    fn unless_full(&mut self, result: Result<(), EngineError>) -> Result<(), EngineError> {
+        self.held_up |= matches!(result, Err(EngineError::Full));
+        result.or_else(EngineError::ignore_full)
     }
 
     /// Takes note of what the disk has finished.
@@ -78,17 +100,18 @@ impl Engine {
     pub fn sync(&mut self) -> Result<(), EngineError> {
         self.check_alive()?;
         self.sync_staged()?;
-        if !self.wal.fits(0) {
-            self.wal.make_room(0, self.storage.as_mut())?;
-        }
-        self.wal.push(RecordKind::Mark, 0, &[], &[], 0);
+        self.mark()?;
         self.sync_staged()
     }
 
     fn sync_staged(&mut self) -> Result<(), EngineError> {
         while self.flight.is_some() || self.staged() != Staged::Nothing {
             if self.flight.is_none() {
+                self.held_up = false;
                 self.commit_staged(0, Content::Records)?;
+                if self.held_up {
+                    return Err(EngineError::Full);
+                }
             }
             let mut completions = std::mem::take(&mut self.completions);
             self.storage.wait(&mut completions);
@@ -117,14 +140,10 @@ impl Engine {
         }
     }
 
-    /// A deadline that leaves no deleted queue waiting.
-    fn sooner(&self, deadline: Option<u64>, now_ns: u64) -> Option<u64> {
-        if self.dying.is_empty() { deadline } else { Some(now_ns) }
-    }
-
     /// Submits what is staged, as far as one operation can write it.
     fn commit_staged(&mut self, now_ns: u64, content: Content) -> Result<(), EngineError> {
-        self.flush_settles()?;
+        let flushed = self.flush_settles();
+        self.unless_full(flushed)?;
         if !self.wal.is_empty() {
             self.wal.seal();
         }
@@ -160,6 +179,10 @@ impl Engine {
                     result.map_err(|fault| self.poison(fault, file))?;
                     self.wal.on_header_durable(number);
                 }
+                Purpose::Spare => {
+                    let stepped = self.wal.on_spare_step(result, self.storage.as_mut());
+                    stepped.map_err(|(fault, file)| self.poison(fault, file))?;
+                }
                 Purpose::Load(ticket) => {
                     self.cold.on_loaded(Ticket(ticket), result);
                     self.loaded.push(Ticket(ticket));
@@ -178,3 +201,6 @@ impl Engine {
         EngineError::Io { op, path: self.storage.path(file), offset: Some(offset), source }
     }
 }
+
+/// What a full disk holds up is tried again after this long.
+const HELD_UP_NS: u64 = 50_000_000;

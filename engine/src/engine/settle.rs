@@ -5,6 +5,7 @@ use crate::error::EngineError;
 use crate::ids::{Addr, QueueId, Seq};
 use crate::queue_log::{Logging, QueueLog};
 use crate::record::{RELEASE_SIZE, RecordKind, SETTLED_RUN_SIZE, SettledRun};
+use crate::spares::Claim;
 
 /// Settles that the log does not know yet.
 #[derive(Debug, Default)]
@@ -114,7 +115,7 @@ impl Engine {
         let releases = if last { self.wal.segments.touched().min(left / RELEASE_SIZE) } else { 0 };
         let len = runs * SETTLED_RUN_SIZE + releases * RELEASE_SIZE;
         if !self.wal.fits(len) {
-            self.wal.make_room(len, self.storage.as_mut())?;
+            self.wal.make_room(len, Claim::Held, self.storage.as_mut())?;
         }
         self.scratch.clear();
         for run in self.settlements.runs.drain(..runs) {

@@ -142,6 +142,14 @@ mod tests {
         disk.set_capacity(disk.used());
         let size = TransactionSize { messages: 1, targets: 1, bytes: 1 << 20, settles: 0 };
         assert!(matches!(engine.begin_transaction(size), Err(EngineError::Full)));
-        engine.append(&[b"x"], true, &[queue]).expect("what is left of the segment");
+        assert_eq!(engine.messages(queue), 0);
+        disk.set_capacity(u64::MAX);
+        for second in 0..100 {
+            engine.submit(second << 30).expect("a working disk");
+            engine.complete().expect("a working disk");
+        }
+        engine.begin_transaction(size).expect("there is room again");
+        engine.append(&[b"x"], true, &[queue]).expect("room was reserved");
+        engine.end_transaction().expect("room was reserved");
     }
 }

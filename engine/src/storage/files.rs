@@ -14,7 +14,7 @@ use super::map::Map;
 #[derive(Debug)]
 pub(super) struct Files {
     directory: PathBuf,
-    handle: File,
+    handle: Arc<File>,
     open: Vec<Option<OpenFile>>,
 }
 
@@ -27,7 +27,7 @@ struct OpenFile {
 
 impl Files {
     pub(super) fn open(directory: &Path) -> io::Result<Files> {
-        let handle = File::open(directory)?;
+        let handle = Arc::new(File::open(directory)?);
         Ok(Files { directory: directory.to_owned(), handle, open: Vec::new() })
     }
 
@@ -58,7 +58,7 @@ impl Files {
     pub(super) fn create(&mut self, name: &str, size: u64) -> io::Result<FileId> {
         let path = self.directory.join(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        if let Err(error) = reserve(&file, size) {
+        if let Err(error) = reserve_or_write(&file, size) {
             fs::remove_file(&path)?;
             return Err(error);
         }
@@ -95,6 +95,33 @@ impl Files {
         &self.slot(file).file
     }
 
+    /// The directory itself.
+    pub(super) fn directory(&self) -> &Arc<File> {
+        &self.handle
+    }
+
+    /// Drops the file's map if nobody looks through it. True if there is none then.
+    pub(super) fn unmap(&mut self, file: FileId) -> bool {
+        let slot = self.open[file.0 as usize].as_mut().expect("the file is open");
+        slot.map.take_if(|map| Arc::strong_count(map) == 1);
+        slot.map.is_none()
+    }
+
+    /// Whether the file has no part that was never written.
+    pub(super) fn is_written(&self, file: FileId) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{SeekFrom, seek};
+            let first_hole = seek(self.file(file), SeekFrom::Hole(0));
+            self.size(file).is_ok_and(|size| first_hole.is_ok_and(|hole| hole == size))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _nothing_tells = file;
+            true
+        }
+    }
+
     /// The file as memory; made at first use and kept while the file is open.
     pub(super) fn map(&mut self, file: FileId) -> io::Result<Arc<Map>> {
         let slot = self.open[file.0 as usize].as_mut().expect("the file is open");
@@ -121,17 +148,39 @@ impl Files {
     }
 }
 
-/// Gives the file its size, and its blocks where the file system can.
-fn reserve(file: &File, size: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    if 0 < size {
-        use rustix::fs::{FallocateFlags, fallocate};
-        match fallocate(file, FallocateFlags::empty(), 0, size) {
-            Err(rustix::io::Errno::OPNOTSUPP) => {}
-            result => return result.map_err(io::Error::from),
+/// Gives the file its size and its blocks; where the file system cannot, by writing them.
+fn reserve_or_write(file: &File, size: u64) -> io::Result<()> {
+    match reserve(file, size) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let zeroes = vec![0; 1 << 20];
+            let mut offset = 0;
+            while offset < size {
+                let len =
+                    usize::try_from(size - offset).map_or(zeroes.len(), |n| n.min(zeroes.len()));
+                file.write_all_at(&zeroes[..len], offset)?;
+                offset += len as u64;
+            }
+            Ok(())
         }
+        result => result,
     }
-    file.set_len(size)
+}
+
+/// [`super::Verb::Reserve`].
+pub(super) fn reserve(file: &File, size: u64) -> io::Result<()> {
+    if size == 0 {
+        return Ok(());
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        fallocate(file, FallocateFlags::empty(), 0, size).map_err(io::Error::from)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _only_writing_does = file;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The part of [`super::Storage`] that every storage over [`Files`] answers alike.
@@ -159,6 +208,14 @@ macro_rules! blocking_verbs {
 
         fn remove(&mut self, file: FileId) -> io::Result<()> {
             self.files.remove(file)
+        }
+
+        fn reclaim(&mut self, file: FileId) -> bool {
+            self.files.unmap(file)
+        }
+
+        fn is_written(&mut self, file: FileId) -> bool {
+            self.files.is_written(file)
         }
 
         fn size(&mut self, file: FileId) -> io::Result<u64> {

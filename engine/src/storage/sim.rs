@@ -41,6 +41,7 @@ struct Disk {
     syncs: u64,
     fail_sync: Option<u64>,
     fail_write: Option<u64>,
+    fail_directory_sync: bool,
     writes: u64,
 }
 
@@ -50,6 +51,8 @@ struct SimFile {
     durable: Vec<u8>,
     /// Sectors where the two differ, or may.
     dirty: BTreeSet<usize>,
+    /// Everything in front was written at some time.
+    written: usize,
 }
 
 /// A [`Storage`] over a [`SimDisk`].
@@ -75,7 +78,10 @@ enum Work {
     /// The sectors that were dirty when it was submitted, with their bytes.
     Sync(Vec<(usize, Vec<u8>)>),
     Read(usize),
-    Fail(io::ErrorKind),
+    /// The names there were when it was submitted.
+    SyncDirectory(BTreeMap<String, usize>),
+    Done,
+    Fail(&'static str, io::ErrorKind),
 }
 
 impl SimDisk {
@@ -90,6 +96,7 @@ impl SimDisk {
             syncs: 0,
             fail_sync: None,
             fail_write: None,
+            fail_directory_sync: false,
             writes: 0,
         })))
     }
@@ -156,6 +163,11 @@ impl SimDisk {
         disk.fail_write = Some(disk.writes + count);
     }
 
+    /// The next sync of the directory fails.
+    pub fn fail_directory_sync(&self) {
+        self.0.borrow_mut().fail_directory_sync = true;
+    }
+
     /// Syncs of files completed or failed so far.
     pub fn syncs(&self) -> u64 {
         self.0.borrow().syncs
@@ -175,8 +187,7 @@ impl SimDisk {
     /// Replaces or makes a file, durably.
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut disk = self.0.borrow_mut();
-        let file = SimFile { current: bytes.clone(), durable: bytes, dirty: BTreeSet::new() };
-        disk.files.push(file);
+        disk.files.push(SimFile { written: bytes.len(), ..SimFile::new(bytes) });
         let index = disk.files.len() - 1;
         disk.names.insert(name.to_owned(), index);
         disk.durable_names.insert(name.to_owned(), index);
@@ -204,6 +215,35 @@ impl Disk {
         self.names.values().map(|file| self.files[*file].current.len() as u64).sum()
     }
 
+    /// Makes durable what is still as it was when the sync was submitted.
+    fn sync_names(&mut self, names: &BTreeMap<String, usize>) -> io::Result<()> {
+        if std::mem::take(&mut self.fail_directory_sync) {
+            return Err(io::Error::other("simulated failure of a directory sync"));
+        }
+        let Disk { names: current, durable_names, .. } = self;
+        durable_names.retain(|name, _| names.contains_key(name) || current.contains_key(name));
+        for (name, file) in names {
+            if current.get(name) == Some(file) {
+                durable_names.insert(name.clone(), *file);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a file as long as that at least, with its space reserved.
+    fn reserve(&mut self, file: usize, len: u64) -> io::Result<()> {
+        let len = usize::try_from(len).expect("simulated files are small");
+        let grown = len.saturating_sub(self.files[file].current.len());
+        if self.capacity < self.used().saturating_add(grown as u64) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let file = &mut self.files[file];
+        let len = len.max(file.current.len());
+        file.current.resize(len, 0);
+        file.durable.resize(len, 0);
+        Ok(())
+    }
+
     /// Applies a write to what the process sees.
     fn write(&mut self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
         let start = usize::try_from(offset).expect("simulated files are small");
@@ -218,6 +258,9 @@ impl Disk {
             file.durable.resize(end, 0);
         }
         file.current[start..end].copy_from_slice(data);
+        if start <= file.written {
+            file.written = file.written.max(end);
+        }
         file.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
         Ok(())
     }
@@ -246,6 +289,10 @@ impl Disk {
 }
 
 impl SimFile {
+    fn new(bytes: Vec<u8>) -> SimFile {
+        SimFile { current: bytes.clone(), durable: bytes, dirty: BTreeSet::new(), written: 0 }
+    }
+
     fn set_durable(&mut self, sector: usize, bytes: &[u8]) {
         let start = sector * SECTOR;
         self.durable[start..start + bytes.len()].copy_from_slice(bytes);
@@ -292,17 +339,22 @@ impl SimStorage {
                 let part = disk.random.below(bytes.len() as u64 + 1);
                 let part = usize::try_from(part).expect("a length");
                 let _unknown = disk.write(file, offset, &bytes[..part]);
-                (offset, Work::Fail(io::ErrorKind::Other))
+                (offset, Work::Fail("write", io::ErrorKind::Other))
             }
             Verb::Write { offset, data } => match disk.write(file, offset, &data.concat()) {
                 Ok(()) => (offset, Work::Write),
-                Err(error) => (offset, Work::Fail(error.kind())),
+                Err(error) => (offset, Work::Fail("write", error.kind())),
             },
             Verb::WriteSync { offset, data } => match disk.write(file, offset, &data.concat()) {
                 Ok(()) => (offset, Work::Sync(disk.files[file].dirty_sectors())),
-                Err(error) => (offset, Work::Fail(error.kind())),
+                Err(error) => (offset, Work::Fail("write", error.kind())),
             },
             Verb::Sync => (0, Work::Sync(disk.files[file].dirty_sectors())),
+            Verb::Reserve { len } => match disk.reserve(file, len) {
+                Ok(()) => (0, Work::Done),
+                Err(error) => (0, Work::Fail("reserve", error.kind())),
+            },
+            Verb::SyncDirectory => (0, Work::SyncDirectory(disk.names.clone())),
             Verb::Read { offset, len } | Verb::Load { offset, len } => (offset, Work::Read(len)),
         }
     }
@@ -312,7 +364,11 @@ impl SimStorage {
         let disk = &mut *self.disk.0.borrow_mut();
         let (op, result) = match work {
             Work::Write => ("write", Ok(Bytes::new())),
-            Work::Fail(kind) => ("write", Err(kind.into())),
+            Work::Done => ("reserve", Ok(Bytes::new())),
+            Work::SyncDirectory(names) => {
+                ("sync the directory of", disk.sync_names(&names).map(|()| Bytes::new()))
+            }
+            Work::Fail(op, kind) => (op, Err(kind.into())),
             Work::Sync(sectors) => ("sync", disk.sync(file, sectors).map(|()| Bytes::new())),
             Work::Read(len) => {
                 let start = usize::try_from(offset).expect("simulated files are small");
@@ -380,8 +436,7 @@ impl Storage for SimStorage {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             let bytes = vec![0; usize::try_from(size).expect("simulated files are small")];
-            let file = SimFile { current: bytes.clone(), durable: bytes, dirty: BTreeSet::new() };
-            disk.files.push(file);
+            disk.files.push(SimFile::new(bytes));
             disk.names.insert(name.to_owned(), disk.files.len() - 1);
             disk.files.len() - 1
         };
@@ -392,6 +447,17 @@ impl Storage for SimStorage {
         let (name, _) = self.open[file.0 as usize].take().expect("the file is open");
         self.disk.0.borrow_mut().names.remove(&name);
         Ok(())
+    }
+
+    fn reclaim(&mut self, _file: FileId) -> bool {
+        true // loads are copies here
+    }
+
+    fn is_written(&mut self, file: FileId) -> bool {
+        let inode = self.inode(file);
+        let disk = self.disk.0.borrow();
+        let file = &disk.files[inode];
+        file.written == file.current.len()
     }
 
     fn size(&mut self, file: FileId) -> io::Result<u64> {
@@ -422,8 +488,8 @@ impl Storage for SimStorage {
 
     fn sync_directory(&mut self) -> io::Result<()> {
         let disk = &mut *self.disk.0.borrow_mut();
-        disk.durable_names.clone_from(&disk.names);
-        Ok(())
+        let names = disk.names.clone();
+        disk.sync_names(&names)
     }
 
     fn submit(&mut self, operation: Operation) {

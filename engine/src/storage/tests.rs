@@ -57,6 +57,26 @@ fn keeps_the_contract(mut storage: Box<dyn Storage>) {
     let fault = done[3].result.as_ref().unwrap_err();
     assert_eq!((fault.op, fault.offset), ("read", 60 << 10), "reading past the end");
 
+    assert!(!storage.reclaim(file) || storage.name() != "io_uring", "a view of it is alive");
+    drop(done);
+    assert!(storage.reclaim(file));
+
+    let grown = storage.create("two", 0).unwrap();
+    assert_eq!(storage.size(grown).unwrap(), 0);
+    storage.submit(operation(7, grown, Verb::Reserve { len: 16384 }));
+    assert!(finish(storage, 1)[0].result.is_ok());
+    storage.submit(operation(8, grown, Verb::SyncDirectory));
+    assert!(finish(storage, 1)[0].result.is_ok());
+    assert_eq!(storage.size(grown).unwrap(), 16384);
+    assert!(!storage.is_written(grown));
+    for half in [0, 8192] {
+        let data = vec![Bytes::from(vec![0; 8192])];
+        storage.submit(operation(9, grown, Verb::WriteSync { offset: half, data }));
+        assert!(finish(storage, 1)[0].result.is_ok());
+    }
+    assert!(storage.is_written(grown));
+    storage.remove(grown).unwrap();
+
     storage.write(file, 0, b"blocking").unwrap();
     storage.sync(file).unwrap();
     let again = storage.open("one").unwrap();

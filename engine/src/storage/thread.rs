@@ -14,7 +14,7 @@ use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
-use super::files::Files;
+use super::files::{Files, reserve};
 use super::map::Map;
 use super::{Completion, Fault, FileId, Lane, Operation, Storage, Token, Verb};
 
@@ -103,6 +103,14 @@ fn run(job: Job) -> Result<Bytes, Fault> {
             file.sync_data().map_err(fault("sync", 0))?;
             Ok(Bytes::new())
         }
+        Verb::Reserve { len } => {
+            reserve(file, len).map_err(fault("reserve", 0))?;
+            Ok(Bytes::new())
+        }
+        Verb::SyncDirectory => {
+            file.sync_all().map_err(fault("sync the directory of", 0))?;
+            Ok(Bytes::new())
+        }
         Verb::Read { offset, len } => read(file, offset, len),
         Verb::Load { offset, len } => match job.map {
             Some(map) => load(&map, file, offset, len),
@@ -152,11 +160,18 @@ impl Storage for ThreadStorage {
 
     fn submit(&mut self, operation: Operation) {
         let Operation { token, file, lane, verb } = operation;
-        let map = match verb {
-            Verb::Load { .. } => self.files.map(file).ok(),
-            Verb::Write { .. } | Verb::WriteSync { .. } | Verb::Sync | Verb::Read { .. } => None,
+        let (target, map) = match verb {
+            Verb::Load { .. } => (self.files.file(file), true),
+            Verb::SyncDirectory => (self.files.directory(), false),
+            Verb::Write { .. }
+            | Verb::WriteSync { .. }
+            | Verb::Sync
+            | Verb::Reserve { .. }
+            | Verb::Read { .. } => (self.files.file(file), false),
         };
-        let job = Job { token, file: Arc::clone(self.files.file(file)), map, verb };
+        let target = Arc::clone(target);
+        let map = if map { self.files.map(file).ok() } else { None };
+        let job = Job { token, file: target, map, verb };
         match lane {
             Lane::Commit => self.commit.send(job),
             Lane::Background => self.background.send(job),

@@ -49,6 +49,8 @@ enum Payload {
     Read(Vec<u8>),
     Load(Arc<Map>, usize),
     Sync,
+    Reserve(u64),
+    SyncDirectory,
 }
 
 impl UringStorage {
@@ -148,6 +150,8 @@ impl Flight {
             Payload::Write(_) | Payload::WriteSync(_) | Payload::Sync => ("sync", 0),
             Payload::Read(buffer) => ("read", buffer.len()),
             Payload::Load(..) => ("read", 0),
+            Payload::Reserve(_) => ("reserve", 0),
+            Payload::SyncDirectory => ("sync the directory of", 0),
         };
         let source = match usize::try_from(result) {
             Ok(count) if count == expected => return,
@@ -168,7 +172,14 @@ impl Flight {
                 let start = usize::try_from(self.offset).expect("checked against the mapping");
                 Ok(map.slice(start, len))
             }
-            (None, Payload::Write(_) | Payload::WriteSync(_) | Payload::Sync) => Ok(Bytes::new()),
+            (
+                None,
+                Payload::Write(_)
+                | Payload::WriteSync(_)
+                | Payload::Sync
+                | Payload::Reserve(_)
+                | Payload::SyncDirectory,
+            ) => Ok(Bytes::new()),
         };
         Completion { token: self.token, result }
     }
@@ -194,6 +205,8 @@ fn steps(flight: &mut Flight) -> Vec<Entry> {
             vec![opcode::Madvise::new(address.cast(), len, advice).build()]
         }
         Payload::Sync => vec![sync()],
+        Payload::Reserve(len) => vec![opcode::Fallocate::new(fd, *len).build()],
+        Payload::SyncDirectory => vec![opcode::Fsync::new(fd).build()],
     }
 }
 
@@ -220,11 +233,21 @@ impl Storage for UringStorage {
 
     fn submit(&mut self, operation: Operation) {
         let Operation { token, file: id, verb, .. } = operation;
-        let file = Arc::clone(self.files.file(id));
+        let file = match verb {
+            Verb::SyncDirectory => Arc::clone(self.files.directory()),
+            Verb::Write { .. }
+            | Verb::WriteSync { .. }
+            | Verb::Sync
+            | Verb::Reserve { .. }
+            | Verb::Read { .. }
+            | Verb::Load { .. } => Arc::clone(self.files.file(id)),
+        };
         let (offset, payload) = match verb {
             Verb::WriteSync { offset, data } => (offset, Payload::WriteSync(data)),
             Verb::Write { offset, data } => (offset, Payload::Write(data)),
             Verb::Sync => (0, Payload::Sync),
+            Verb::Reserve { len } => (0, Payload::Reserve(len)),
+            Verb::SyncDirectory => (0, Payload::SyncDirectory),
             Verb::Read { offset, len } => (offset, Payload::Read(vec![0; len])),
             Verb::Load { offset, len } => match self.files.map(id) {
                 Ok(map) if usize::try_from(offset).is_ok_and(|at| map.contains(at, len)) => {
