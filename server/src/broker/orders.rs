@@ -414,7 +414,7 @@ impl Broker {
                     taken.push((
                         next.level,
                         next.seq,
-                        Returned { addr: next.addr, len, deliveries },
+                        Returned { addr: next.addr, len, deliveries, wanted_by: next.wanted_by },
                     ));
                 }
             }

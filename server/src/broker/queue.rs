@@ -8,6 +8,7 @@ mod declare;
 mod levels;
 mod pump;
 mod ready;
+mod single_active;
 
 pub use consumers::{Consumer, ConsumerKey, Rotation};
 pub(in crate::broker) use declare::{Declaration, strip_line_breaks};
@@ -83,6 +84,10 @@ pub struct Queue {
     pub unacked_bytes: u64,
     /// Who is served next.
     pub rotation: Rotation,
+    /// One consumer at a time is served: `x-single-active-consumer`.
+    pub single_active: bool,
+    /// Which, in such a queue.
+    pub active: Option<ConsumerKey>,
     /// It had a consumer once (an auto-delete queue waits for its first).
     pub was_consumed: bool,
     /// It waits for a cold read; delivering resumes when that is loaded.

@@ -11,7 +11,7 @@ use crate::broker::names::generated_name;
 use crate::broker::snapshot::MessageStats;
 use crate::broker::{Broker, Context};
 use leveret_engine::{BatchId, Seq};
-use leveret_protocol::field::OwnedTable;
+use leveret_protocol::field::{FieldValue, OwnedTable};
 use leveret_protocol::method::{
     Method, QueueDeclare, QueueDeclareOk, QueueDelete, QueueDeleteOk, QueuePurge, QueuePurgeOk,
 };
@@ -155,6 +155,8 @@ impl Broker {
         let key = QueueKey::from_index(slot.key());
         let (vhost, name) = (definition.vhost, definition.name.clone());
         let durable = definition.durable;
+        let single_active = definition.arguments.as_ref().get("x-single-active-consumer");
+        let single_active = single_active.and_then(FieldValue::as_bool).unwrap_or(false);
         slot.insert(Queue {
             key,
             definition,
@@ -162,6 +164,8 @@ impl Broker {
             unacked_count: 0,
             unacked_bytes: 0,
             rotation: Rotation::default(),
+            single_active,
+            active: None,
             was_consumed: false,
             parked: None,
             dirty: false,

@@ -4,6 +4,7 @@
 //! Only messages that were taken and came back are remembered one by one; they stand before the
 //! cursor, so they are always older than what follows it.
 
+use super::ConsumerKey;
 use leveret_engine::{Addr, Seq};
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ pub struct Returned {
     pub len: u32,
     /// How often it was delivered.
     pub deliveries: u32,
+    /// Who should have it again, if that can be.
+    pub wanted_by: Option<ConsumerKey>,
 }
 
 /// The ready messages of one queue.
