@@ -59,6 +59,7 @@ impl Broker {
         ctx: &mut Context<'_>,
     ) -> Outcome {
         self.check_channel_limit(id)?;
+        self.check_node_channel_limit(id)?;
         let connection = self.connections.get_mut(&id).expect("an open connection");
         let channel = Channel::new(
             ChannelId { connection: id, number },

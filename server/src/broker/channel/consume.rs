@@ -31,6 +31,7 @@ impl Broker {
                 consume.consumer_tag
             )));
         }
+        self.check_consumer_limit(index)?;
         let name = self.queue_name(index, consume.queue)?;
         self.authorize_queue(id.connection, Access::Read, &name)?;
         let key = self.find_queue(id.connection, &name)?;

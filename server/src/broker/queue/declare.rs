@@ -109,6 +109,7 @@ impl Broker {
     ) -> Result<(QueueKey, Option<BatchId>), Exception> {
         let vhost_name = self.topology.vhost(vhost).name.clone();
         self.check_queue_limit(vhost, declaration.name)?;
+        self.check_node_queue_limit(declaration.name)?;
         let arguments = declaration.arguments.as_ref();
         let default = self.default_queue_kind(vhost, &declaration);
         let kind = queue_kind(arguments, default, declaration.name, &vhost_name)?;
@@ -392,7 +393,9 @@ impl Broker {
     fn default_queue_kind(&self, vhost: VhostKey, declaration: &Declaration<'_>) -> QueueKind {
         // A type that cannot take the declared properties falls back to classic, as on RabbitMQ.
         let fits = declaration.durable && !declaration.auto_delete && declaration.owner.is_none();
-        match self.topology.vhost(vhost).default_queue_type.as_str() {
+        let of_vhost = self.topology.vhost(vhost).default_queue_type.as_str();
+        let of_node = self.node.default_queue_type.as_str();
+        match if of_vhost.is_empty() { of_node } else { of_vhost } {
             "quorum" if fits && !declaration.server_named => QueueKind::Quorum,
             _ => QueueKind::Classic,
         }
