@@ -53,6 +53,7 @@ impl World {
             message_size_max: 1 << 20,
             cluster_name: "bench".into(),
             auth: AuthSettings::default(),
+            trust_x_death: false,
         };
         let mut broker = Broker::new(settings, &recovered, 0, 1).expect("nothing to restore");
         let mut effects = Effects::new();

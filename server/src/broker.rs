@@ -25,7 +25,6 @@ pub mod exchange;
 pub mod ids;
 pub mod limits;
 pub mod message;
-pub mod node_settings;
 pub mod parameters;
 pub mod pattern;
 pub mod permission;
@@ -41,6 +40,7 @@ pub mod vhost;
 
 mod access;
 mod administer;
+mod dead_letter;
 mod define;
 mod dispatch;
 mod durable;
@@ -52,6 +52,7 @@ mod orders;
 mod people;
 mod record;
 mod slot_index;
+mod timer;
 
 #[cfg(test)]
 mod tests;
@@ -60,16 +61,20 @@ use auth::{AuthSettings, Authenticator};
 use channel::Channel;
 use channel::unacked::Unacked;
 use connection::Connection;
+use dead_letter::{DeadLetterStats, Refused};
 use effect::{Effects, Request};
 use ids::{ChannelId, ConnectionId, QueueKey};
 use leveret_engine::{BatchId, Engine, EngineError, Ticket};
 use parameters::{GlobalParameters, Parameters};
 use permission::Permissions;
 use policy::Policies;
+use policy::effective::EffectiveArguments;
 use queue::{Consumer, Queue};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use std::collections::VecDeque;
+use std::rc::Rc;
+use timer::Timers;
 use topology::Topology;
 use user::Users;
 
@@ -104,6 +109,8 @@ pub struct BrokerSettings {
     pub cluster_name: String,
     /// How one logs in.
     pub auth: AuthSettings,
+    /// A publisher's `x-death` header counts as history, as on RabbitMQ 3.
+    pub trust_x_death: bool,
 }
 
 /// Counts of things that came and went since the start.
@@ -140,6 +147,10 @@ enum Waiter {
 enum Parked {
     /// The queue delivers again.
     Queue(QueueKey),
+    /// The queue expires and drops messages again.
+    Look(QueueKey),
+    /// The dead letters of a queue go on.
+    Dead(QueueKey),
     /// A `basic.get`.
     Get { channel: ChannelId, queue: QueueKey, no_ack: bool },
 }
@@ -167,7 +178,6 @@ pub struct Broker {
     waiters: VecDeque<(BatchId, Waiter)>,
     durable: BatchId,
     alarms: alarm::Alarms,
-    node: node_settings::NodeSettings,
     parked: FxHashMap<Ticket, Vec<Parked>>,
     churn: Churn,
     /// Totals over all objects, those gone included.
@@ -176,6 +186,17 @@ pub struct Broker {
     taken: Vec<Unacked>,
     /// Names made up so far.
     names_made: u64,
+    /// What holds for a queue that has no arguments and no policy.
+    plain: Rc<EffectiveArguments>,
+    timers: Timers,
+    /// Queues with dead letters to be sent on.
+    dead_list: Vec<QueueKey>,
+    /// Messages refused by full queues that dead-letter them.
+    refused: VecDeque<Refused>,
+    /// The dead letter being sent on, kept for its memory; so are its targets.
+    letter: Vec<u8>,
+    dead_targets: channel::Targets,
+    dead_letters: DeadLetterStats,
 }
 
 impl Broker {

@@ -1,5 +1,4 @@
 //! The broker: its shell, its rooms and its command line.
-#![forbid(unsafe_code)]
 
 pub mod bootstrap;
 pub mod broker;

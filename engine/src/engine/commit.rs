@@ -93,6 +93,11 @@ impl Engine {
         self.wal.staged_bytes()
     }
 
+    /// Whether more of the log waits for the disk than should: the caller puts off what can wait.
+    pub fn is_behind(&self) -> bool {
+        self.config.staged_bytes_max <= self.staged_bytes()
+    }
+
     /// Blocks until everything done so far is durable and has a witness.
     ///
     /// # Errors

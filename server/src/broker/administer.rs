@@ -102,7 +102,7 @@ impl Broker {
         }
     }
 
-    pub(super) fn apply_user(
+    fn apply_user(
         &mut self,
         name: Box<str>,
         password: NewPassword,
@@ -114,10 +114,6 @@ impl Broker {
         let password = match password {
             NewPassword::Hash(hash) => hash,
             NewPassword::Plain(algorithm, text) => {
-                let validator = &self.node.validator;
-                validator
-                    .check(&text)
-                    .map_err(|error| Exception::precondition(error.to_string()))?;
                 let entropy = ctx.now.entropy ^ self.churn_seed();
                 let salt = entropy.to_be_bytes().first_chunk::<SALT_LEN>().copied();
                 let salt = salt.expect("a salt is shorter than eight bytes");
@@ -145,14 +141,11 @@ impl Broker {
             self.store_vhost(vhost, ctx)?;
             return Ok(false);
         }
-        self.check_vhost_limit(&definition.name)?;
-        let name = definition.name.clone();
         let vhost = self.topology.create_vhost(definition);
         self.store_vhost(vhost, ctx)?;
         for exchange in self.topology.exchange_keys(vhost) {
             self.store_exchange(exchange, ctx)?;
         }
-        self.apply_vhost_defaults(&name, ctx)?;
         Ok(true)
     }
 
@@ -179,7 +172,7 @@ impl Broker {
         Ok(created)
     }
 
-    pub(super) fn apply_policy(
+    fn apply_policy(
         &mut self,
         vhost: &str,
         kind: PolicyKind,
@@ -203,9 +196,13 @@ impl Broker {
             let alternate = applied.get("alternate-exchange").and_then(Value::as_str);
             self.topology.set_alternate_policy(exchange, alternate);
         }
+        let queues = self.queues.iter().filter(|(_, queue)| queue.definition.vhost == vhost);
+        for key in queues.map(|(_, queue)| queue.key).collect::<Vec<_>>() {
+            self.refresh_queue(key);
+        }
     }
 
-    pub(super) fn apply_vhost_limits(
+    fn apply_vhost_limits(
         &mut self,
         vhost: &str,
         limits: VhostLimits,

@@ -10,7 +10,7 @@ mod publish;
 mod transaction;
 
 pub(in crate::broker) use ack::Verdict;
-pub(in crate::broker) use publish::{Parts, Targets};
+pub(in crate::broker) use publish::{Parts, Targets, parse_expiration};
 
 use super::ids::ChannelId;
 use super::queue::ConsumerKey;

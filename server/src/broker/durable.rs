@@ -1,10 +1,11 @@
 //! Replies and confirms that wait for the disk.
 
 use super::channel::Channel;
+use super::channel::confirm::Confirmed;
 use super::ids::{ChannelId, ConnectionId};
 use super::{Broker, Context, Waiter};
 use leveret_engine::BatchId;
-use leveret_protocol::method::{BasicAck, Method};
+use leveret_protocol::method::{BasicAck, BasicNack, Method};
 
 impl Broker {
     /// Sends `method` on a channel: now, or when `batch` is durable, and never before a reply that
@@ -129,14 +130,19 @@ impl Broker {
         let before = confirms.outstanding();
         let Some(confirmed) = confirms.confirm(durable) else { return };
         let count = before - confirms.outstanding();
-        stats.confirm += count;
-        self.totals.confirm += count;
         let id = *id;
-        let ack = Method::BasicAck(BasicAck {
-            delivery_tag: confirmed.up_to,
-            multiple: confirmed.multiple,
-        });
-        self.reply(id, &ack, ctx);
+        let Confirmed { up_to: delivery_tag, multiple, refused } = confirmed;
+        if refused {
+            // Everything before it has been told: alone it is all up to itself, and RabbitMQ says
+            // it so.
+            let nack = BasicNack { delivery_tag, multiple: true, requeue: true };
+            self.reply(id, &Method::BasicNack(nack), ctx);
+        } else {
+            stats.confirm += count;
+            self.totals.confirm += count;
+            self.reply(id, &Method::BasicAck(BasicAck { delivery_tag, multiple }), ctx);
+        }
+        self.send_confirms(index, ctx);
     }
 }
 

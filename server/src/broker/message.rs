@@ -9,7 +9,8 @@
 //! Little-endian. `routing` and `properties` are the bytes that came off the wire, so that a
 //! delivery copies three slices and encodes nothing.
 //!
-//! * `flags`: bit 0 the publisher asked for persistence; bit 1 `priority` was given.
+//! * `flags`: bit 0 the publisher asked for persistence; bit 1 `priority` was given; bit 2 it is a
+//!   dead letter, whose `x-death` header this broker wrote.
 //! * `published_at_ms`: Unix time at which this broker accepted it.
 //! * `expiration_ms`: the publisher's `expiration`, relative; [`NO_EXPIRATION`] when it gave none.
 
@@ -20,6 +21,7 @@ pub const NO_EXPIRATION: u64 = u64::MAX;
 
 const PERSISTENT: u8 = 1;
 const HAS_PRIORITY: u8 = 2;
+const DEAD_LETTERED: u8 = 4;
 
 /// What the broker notes about a message besides the publisher's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,16 @@ pub struct MessageMeta {
     pub published_at_ms: u64,
     /// Relative milliseconds, or [`NO_EXPIRATION`].
     pub expiration_ms: u64,
+    /// This broker wrote its `x-death` header.
+    pub dead_lettered: bool,
+}
+
+impl MessageMeta {
+    /// When it expires by its own expiration, in Unix milliseconds; `u64::MAX` is never.
+    #[inline]
+    pub fn due_ms(&self) -> u64 {
+        self.published_at_ms.saturating_add(self.expiration_ms)
+    }
 }
 
 /// A stored message, borrowed from where the engine keeps it.
@@ -66,6 +78,9 @@ pub fn encode_header(
     if meta.priority.is_some() {
         flags |= HAS_PRIORITY;
     }
+    if meta.dead_lettered {
+        flags |= DEAD_LETTERED;
+    }
     header[0] = flags;
     header[1] = meta.priority.unwrap_or(0);
     let routing_len = u16::try_from(routing_len).expect("two shortstrs take at most 512 bytes");
@@ -98,8 +113,15 @@ impl<'a> Message<'a> {
             priority: (header[0] & HAS_PRIORITY != 0).then_some(header[1]),
             published_at_ms: number(8),
             expiration_ms: number(16),
+            dead_lettered: header[0] & DEAD_LETTERED != 0,
         };
         Some(Message { meta, routing, properties, body })
+    }
+
+    /// Bytes of the body.
+    #[inline]
+    pub fn body_len(&self) -> u32 {
+        u32::try_from(self.body.len()).expect("messages are under 4 GiB")
     }
 
     /// The exchange it was published to.
@@ -148,12 +170,14 @@ mod tests {
             priority: Option<u8>,
             published_at_ms: u64,
             expiration_ms: u64,
+            dead_lettered: bool,
             exchange in ".{0,40}",
             key in ".{0,40}",
             properties in proptest::collection::vec(any::<u8>(), 2..40),
             body in proptest::collection::vec(any::<u8>(), 0..40),
         ) {
-            let meta = MessageMeta { persistent, priority, published_at_ms, expiration_ms };
+            let meta =
+                MessageMeta { persistent, priority, published_at_ms, expiration_ms, dead_lettered };
             let routing = join_routing(&exchange, &key);
             let mut bytes = encode_header(&meta, routing.len(), properties.len()).to_vec();
             bytes.extend_from_slice(&routing);

@@ -4,15 +4,16 @@ use super::access::{Access, ResourceKind};
 use super::alarm::Watermarks;
 use super::auth::Verdict;
 use super::binding::{BindingRequest, DestinationName};
-use super::channel::{Parts, Targets};
+use super::channel::{Parts, Targets, parse_expiration};
 use super::control::{Actor, ControlReply, ControlRequest, GetMode};
+use super::dead_letter::{Dead, Reason};
 use super::effect::Request;
 use super::exception::{Exception, Outcome};
 use super::exchange::{ExchangeDefinition, ExchangeType};
 use super::ids::{ConnectionId, QueueKey, VhostKey};
 use super::message::{Message, MessageMeta, NO_EXPIRATION, join_routing};
 use super::policy::Target;
-use super::queue::{Declaration, Next, Returned};
+use super::queue::{Declaration, Next, NextMessage, Returned, Size};
 use super::router::Routable;
 use super::snapshot::{
     BindingRow, ExchangeRow, MessageRow, MessageStats, ParameterRow, PermissionRow, PolicyRow,
@@ -368,13 +369,15 @@ impl Broker {
         let mut targets = Targets::default();
         let message = Routable { keys: &[routing_key], properties: Some(properties) };
         self.find_targets(exchange, &message, &mut targets);
+        let expiration_ms = properties.expiration().map_or(Ok(NO_EXPIRATION), parse_expiration)?;
         let meta = MessageMeta {
             persistent: properties.delivery_mode() == Some(2),
             priority: properties.priority(),
             published_at_ms: ctx.now.unix_ms,
-            expiration_ms: NO_EXPIRATION,
+            expiration_ms,
+            dead_lettered: false,
         };
-        self.store(&meta, parts, &targets, ctx)?;
+        self.store(&meta, parts, &targets, None, ctx)?;
         self.topology.count_publish(exchange, targets.route.queues.len() as u64);
         self.totals.publish += 1;
         Ok(ControlReply::Routed(!targets.route.is_empty()))
@@ -396,17 +399,27 @@ impl Broker {
             let queue = &mut self.queues[key.index()];
             let Next::Entry(next) = queue.next(ctx.engine) else { break };
             let Read::Ready(bytes) = ctx.engine.read(next.addr) else { break };
-            let len = u32::try_from(bytes.len()).expect("messages are under 4 GiB");
             let message = Message::decode(bytes).expect("checksummed, and ours");
+            let stored = Size::of(bytes, &message);
+            if queue.is_expired(&message.meta, ctx.now.unix_ms, false) {
+                queue.expire_next(&next, stored, ctx.engine);
+                continue;
+            }
             let level = queue.levels.get_mut(next.level);
-            level.ready.take(next.seq, len);
+            level.ready.take(next.seq, stored.body_len);
             let log = level.log;
             rows.push(message_row(&message, &next, queue.levels.ready_count(), truncate));
-            size += u64::from(len);
+            size += u64::from(stored.len);
             match mode {
-                GetMode::Acknowledge | GetMode::Reject => {
+                GetMode::Acknowledge => {
                     queue.stats.get_no_ack += 1;
-                    ctx.engine.settle(log, next.seq, next.addr, len);
+                    ctx.engine.settle(log, next.seq, next.addr, stored.len);
+                }
+                GetMode::Reject => {
+                    queue.stats.get += 1;
+                    let (NextMessage { level, seq, addr, .. }, reason) = (next, Reason::Rejected);
+                    let len = Some(stored.len);
+                    queue.bury(Dead { level, seq, addr, len, counted: false, reason }, ctx.engine);
                 }
                 GetMode::Requeue => {
                     queue.stats.get += 1;
@@ -414,14 +427,20 @@ impl Broker {
                     taken.push((
                         next.level,
                         next.seq,
-                        Returned { addr: next.addr, len, deliveries, wanted_by: next.wanted_by },
+                        Returned {
+                            addr: next.addr,
+                            len: stored.len,
+                            body_len: stored.body_len,
+                            deliveries,
+                            due_ms: stored.due_ms,
+                        },
                     ));
                 }
             }
         }
         let queue = &mut self.queues[key.index()];
         for (level, seq, returned) in taken {
-            queue.levels.get_mut(level).ready.put_back(seq, returned);
+            queue.put_back(level, seq, returned, &mut self.timers);
         }
         super::durable::mark_dirty(&mut self.queues, &mut self.dirty, key);
         rows

@@ -5,22 +5,32 @@
 pub mod arguments;
 mod consumers;
 mod declare;
+mod due_times;
+mod expiry;
+mod intake;
 mod levels;
+mod overflow;
 mod pump;
 mod ready;
-mod single_active;
+mod redelivery;
 
 pub use consumers::{Consumer, ConsumerKey, Rotation};
 pub(in crate::broker) use declare::{Declaration, strip_line_breaks};
+pub use expiry::NEVER_MS;
+pub(in crate::broker) use intake::Stored;
 pub use levels::{Level, Levels, Priorities};
-pub(in crate::broker) use pump::report_corrupt;
 pub use pump::{Next, NextMessage};
+pub(in crate::broker) use pump::{Size, report_corrupt};
 pub use ready::{Ready, Returned};
 
+use super::dead_letter::Dead;
 use super::ids::{ConnectionId, QueueKey, VhostKey};
+use super::policy::effective::EffectiveArguments;
 use super::snapshot::MessageStats;
-use leveret_engine::Ticket;
+use super::timer::Timers;
+use leveret_engine::{Seq, Ticket};
 use leveret_protocol::field::OwnedTable;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// The type of a queue, `x-queue-type`.
@@ -80,14 +90,20 @@ pub struct Queue {
     pub levels: Levels,
     /// Delivered and not settled.
     pub unacked_count: u64,
-    /// Stored bytes of those.
+    /// Bytes of the bodies of those.
     pub unacked_bytes: u64,
+    /// What its arguments and policies come to.
+    pub effective: Rc<EffectiveArguments>,
+    /// The earliest time it asked to be looked at.
+    pub(in crate::broker) armed: Option<u64>,
+    /// The log knows that it may hold messages with a time of their own.
+    pub(in crate::broker) timed: bool,
+    /// Messages that died in it and have yet to go on, oldest first.
+    pub(in crate::broker) dead: VecDeque<Dead>,
+    /// It is on the broker's list of queues with such messages, or waits for a read of one.
+    pub(in crate::broker) dead_listed: bool,
     /// Who is served next.
     pub rotation: Rotation,
-    /// One consumer at a time is served: `x-single-active-consumer`.
-    pub single_active: bool,
-    /// Which, in such a queue.
-    pub active: Option<ConsumerKey>,
     /// It had a consumer once (an auto-delete queue waits for its first).
     pub was_consumed: bool,
     /// It waits for a cold read; delivering resumes when that is loaded.
@@ -101,6 +117,25 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Puts a message that was given out back at its place. Its time goes on running.
+    pub(in crate::broker) fn put_back(
+        &mut self,
+        level: u8,
+        seq: Seq,
+        returned: Returned,
+        timers: &mut Timers,
+    ) {
+        let level = self.levels.get_mut(level);
+        level.ready.put_back(seq, returned);
+        if returned.due_ms != NEVER_MS {
+            level.due.push(returned.due_ms, seq);
+            self.arm(returned.due_ms, timers);
+        }
+        if self.effective.message_ttl_ms.is_some() {
+            self.arm(0, timers);
+        }
+    }
+
     /// `queue 'Q' in vhost 'V'`, as error texts say it.
     pub fn described(&self, vhost: &str) -> String {
         describe(&self.definition.name, vhost)

@@ -2,15 +2,18 @@
 
 use super::alarm::Alarms;
 use super::auth::Authenticator;
+use super::channel::Targets;
+use super::dead_letter::DeadLetterStats;
 use super::exchange::{ExchangeDefinition, ExchangeType};
 use super::ids::VhostKey;
 use super::limits::VhostLimits;
-use super::node_settings::NodeSettings;
 use super::parameters::{GlobalParameters, Parameters};
 use super::permission::{Permission, Permissions, TopicPermission};
+use super::policy::effective::EffectiveArguments;
 use super::policy::{Policies, Policy, PolicyKind};
 use super::queue::{Levels, Priorities, QueueDefinition, QueueKind, Ready};
 use super::store::{Kind, names};
+use super::timer::Timers;
 use super::topology::Topology;
 use super::user::{User, Users};
 use super::vhost::VhostDefinition;
@@ -21,6 +24,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::fmt;
+use std::rc::Rc;
 
 /// A definition in the log that cannot be understood: it was written by another version, or by
 /// something else.
@@ -77,12 +81,18 @@ impl Broker {
             waiters: VecDeque::new(),
             durable: BatchId(0),
             alarms: Alarms::default(),
-            node: NodeSettings::default(),
             parked: FxHashMap::default(),
             churn: Churn::default(),
             totals: super::snapshot::MessageStats::default(),
             taken: Vec::new(),
             names_made: 0,
+            plain: Rc::new(EffectiveArguments::default()),
+            timers: Timers::default(),
+            dead_list: Vec::new(),
+            refused: VecDeque::new(),
+            letter: Vec::new(),
+            dead_targets: Targets::default(),
+            dead_letters: DeadLetterStats::default(),
         };
         let logs: FxHashMap<QueueId, RecoveredQueue> =
             recovered.queues.iter().map(|queue| (queue.id, *queue)).collect();
@@ -144,7 +154,7 @@ impl Broker {
         }
         self.put_permission(&user.name.clone(), vhost, permission, ctx)?;
         self.put_user(user, ctx)?;
-        self.apply_vhost_defaults(vhost, ctx)
+        Ok(())
     }
 
     fn restore(
@@ -162,6 +172,7 @@ impl Broker {
             Kind::Permission => self.restore_permission(&stored),
             Kind::Exchange => self.restore_exchange(&stored),
             Kind::Queue => self.restore_queue(&stored, logs, now_ms),
+            Kind::Timed => self.restore_timed(&stored),
             Kind::Binding => self.restore_binding(&stored),
             Kind::TopicPermission => self.restore_topic_permission(&stored),
             Kind::VhostLimits => self.restore_vhost_limits(&stored),
@@ -289,6 +300,15 @@ impl Broker {
         Ok(())
     }
 
+    fn restore_timed(&mut self, stored: &Stored<'_>) -> Result<(), String> {
+        let [vhost, name] = stored.names::<2>()?;
+        let vhost = self.vhost_named(vhost)?;
+        let key = self.topology.queue(vhost, name).ok_or("no such queue")?;
+        self.queues[key.index()].timed = true;
+        self.arm_queue(key, 0);
+        Ok(())
+    }
+
     fn restore_binding(&mut self, stored: &Stored<'_>) -> Result<(), String> {
         let [vhost, source, kind, destination, key] = stored.names::<5>()?;
         let vhost = self.vhost_named(vhost)?;
@@ -314,10 +334,8 @@ fn restore_log(
 ) -> Result<(QueueId, Ready), String> {
     let log = QueueId(u32::try_from(number).map_err(|_| format!("log {number}"))?);
     let recovered = logs.get(&log).ok_or_else(|| format!("log {number} is missing"))?;
-    let mut ready = Ready::new(recovered.first, recovered.redelivered_below);
-    ready.count = recovered.messages;
-    ready.bytes = recovered.bytes;
-    Ok((log, ready))
+    let RecoveredQueue { first, redelivered_below, messages, bytes, .. } = *recovered;
+    Ok((log, Ready::recovered(first, redelivered_below, messages, bytes)))
 }
 
 fn parse<'a>(kind: Kind, key: &'a [u8], value: &'a [u8]) -> Result<Stored<'a>, String> {

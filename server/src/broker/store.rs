@@ -45,11 +45,13 @@ pub enum Kind {
     VhostLimits = b'l',
     /// Limits of a user: name.
     UserLimits = b'm',
+    /// A queue may hold messages with a time of their own: virtual host, name.
+    Timed = b'x',
 }
 
 impl Kind {
     /// In the order in which they are restored: what is named comes before what names it.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Vhost,
         Kind::User,
         Kind::Permission,
@@ -62,6 +64,7 @@ impl Kind {
         Kind::OperatorPolicy,
         Kind::Exchange,
         Kind::Queue,
+        Kind::Timed,
         Kind::Binding,
     ];
 }
@@ -279,10 +282,29 @@ impl Broker {
         key(Kind::Queue, &[vhost.as_bytes(), definition.name.as_bytes()])
     }
 
+    /// Stores that a queue may hold messages with a time of their own.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn store_timed(
+        &self,
+        definition: &QueueDefinition,
+        ctx: &mut Context<'_>,
+    ) -> Result<BatchId, EngineError> {
+        let key = self.timed_record_key(definition);
+        ctx.engine.put_meta(&key, OwnedTable::default().as_ref().as_bytes())
+    }
+
+    fn timed_record_key(&self, definition: &QueueDefinition) -> Vec<u8> {
+        let vhost = &self.topology.vhost(definition.vhost).name;
+        key(Kind::Timed, &[vhost.as_bytes(), definition.name.as_bytes()])
+    }
+
     /// Takes a queue that is gone out of topology and log.
     pub(super) fn forget_queue(
         &mut self,
         definition: &QueueDefinition,
+        timed: bool,
         queue: QueueKey,
         ctx: &mut Context<'_>,
     ) -> Option<BatchId> {
@@ -291,6 +313,10 @@ impl Broker {
         let batch = self.delete_records(definition.vhost, &gone, ctx);
         if !definition.durable {
             return batch;
+        }
+        if timed {
+            let key = self.timed_record_key(definition);
+            self.delete_record(&key, ctx);
         }
         let key = self.queue_record_key(definition);
         self.delete_record(&key, ctx).or(batch)

@@ -17,7 +17,9 @@ use leveret_protocol::frame::split_frame;
 use leveret_protocol::method::*;
 use leveret_protocol::properties::PropertiesWriter;
 
-mod consumers;
+mod dead_letters;
+mod expiry;
+mod limits;
 mod priorities;
 mod transactions;
 
@@ -27,6 +29,8 @@ struct Node {
     engine: Engine,
     effects: Effects,
     now_ms: u64,
+    /// Answers `basic.get-empty` that were seen.
+    gets_empty: u64,
     dir: tempfile::TempDir,
 }
 
@@ -44,6 +48,7 @@ fn settings() -> BrokerSettings {
         message_size_max: 128 << 20,
         cluster_name: "rabbit@test".to_owned(),
         auth: AuthSettings::default(),
+        trust_x_death: false,
     }
 }
 
@@ -53,7 +58,8 @@ impl Node {
         let (engine, recovered) =
             Engine::open(dir.path(), EngineConfig::default()).expect("an empty directory opens");
         let broker = Broker::new(settings(), &recovered, 0, 1).expect("nothing to restore");
-        let mut node = Node { broker, engine, effects: Effects::new(), now_ms: 1, dir };
+        let effects = Effects::new();
+        let mut node = Node { broker, engine, effects, now_ms: 1, gets_empty: 0, dir };
         let user = User {
             name: "guest".into(),
             password: PasswordHash::new(HashingAlgorithm::Sha256, [1, 2, 3, 4], "guest"),
@@ -72,7 +78,8 @@ impl Node {
             Engine::open(self.dir.path(), EngineConfig::default()).expect("it opens again");
         let broker = Broker::new(settings(), &recovered, 0, 1).expect("restored");
         broker.delete_orphans(&recovered, &mut engine).expect("a working log");
-        Node { broker, engine, effects: Effects::new(), now_ms: self.now_ms, dir: self.dir }
+        let (effects, now_ms) = (Effects::new(), self.now_ms);
+        Node { broker, engine, effects, now_ms, gets_empty: 0, dir: self.dir }
     }
 
     fn with<T>(&mut self, call: impl FnOnce(&mut Broker, &mut Context<'_>) -> T) -> T {
@@ -94,6 +101,70 @@ impl Node {
         let durable = self.engine.durable();
         self.with(|broker, ctx| broker.on_durable(durable, ctx));
         self.tick();
+    }
+
+    /// Lets time pass, and everything happen that is due by then.
+    fn advance(&mut self, ms: u64) {
+        self.tick();
+        self.now_ms += ms;
+        // The clock of these tests moves with every call, so what is due at once comes to an end.
+        for _ in 0..1000 {
+            if self.broker.next_deadline().is_none_or(|at_ms| self.now_ms < at_ms) {
+                break;
+            }
+            self.with(Broker::on_deadline);
+            self.settle();
+        }
+    }
+
+    /// Declares a durable queue with arguments, given as JSON.
+    fn declare_json(&mut self, id: ConnectionId, queue: &str, arguments: &str) {
+        let arguments: serde_json::Value = serde_json::from_str(arguments).expect("JSON");
+        let mut table = FieldTableBuilder::new();
+        for (key, value) in arguments.as_object().expect("an object") {
+            let value = match (value.as_str(), value.as_i64(), value.as_bool()) {
+                (Some(text), ..) => FieldValue::LongStr(text.as_bytes()),
+                (_, Some(number), _) => FieldValue::I64(number),
+                (_, _, value) => FieldValue::Bool(value.expect("a flag")),
+            };
+            table.insert(key, value);
+        }
+        self.call(id, declare_with(queue, true, table.build().as_ref())).expect("declared");
+        self.sync();
+    }
+
+    /// Sets a policy for all queues of the names that `pattern` matches.
+    fn set_policy(&mut self, name: &str, pattern: &str, definition: &str) {
+        let text = format!(
+            r#"{{"policies": [{{"vhost": "/", "name": "{name}", "pattern": "{pattern}",
+                "apply-to": "queues", "priority": 0, "definition": {definition}}}]}}"#
+        );
+        import(self, &text);
+    }
+
+    /// The bodies of everything ready in a queue, which is left empty. Only what is outstanding on
+    /// the connection stays.
+    fn get_all(&mut self, id: ConnectionId, queue: &str) -> Vec<String> {
+        self.settle();
+        self.out(id);
+        loop {
+            let get = Method::BasicGet(BasicGet { queue, no_ack: true });
+            self.call(id, get).expect("its queue");
+            self.settle();
+            let before = self.effects.outbox(id).len();
+            assert!(0 < before, "an answer");
+            if self.broker.totals.get_empty != self.gets_empty {
+                self.gets_empty = self.broker.totals.get_empty;
+                return self.bodies(id);
+            }
+        }
+    }
+
+    /// Ready messages of a queue.
+    fn count(&self, queue: &str) -> u64 {
+        let mut queues = self.broker.queues.iter().map(|(_, queue)| queue);
+        let found = queues.find(|candidate| &*candidate.definition.name == queue);
+        found.expect("a queue of that name").levels.ready_count()
     }
 
     /// Ends the tick, and goes on until nothing waits for the disk any more, reads included.

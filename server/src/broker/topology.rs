@@ -60,6 +60,11 @@ impl Topology {
     pub fn generation(&self) -> u64 {
         self.generation
     }
+
+    /// Something else that routes remembered by others depend on has changed.
+    pub fn touch(&mut self) {
+        self.generation += 1;
+    }
 }
 
 /// A virtual host to try things in, with short words for what tests do.

@@ -115,7 +115,6 @@ impl Fake {
                 listener("http/prometheus", 15692),
             ],
             body_size_max: 100_000,
-            credentials: super::CredentialRules::default(),
         };
         let http = start(settings, listeners, handle).unwrap();
         Fake { address, dir, orders, stop, waker, event_loop: Some(event_loop), _http: http }
@@ -206,6 +205,7 @@ impl Node {
             message_size_max: 1 << 20,
             cluster_name: "rabbit@box".to_owned(),
             auth: AuthSettings::default(),
+            trust_x_death: false,
         };
         let broker = Broker::new(settings, &recovered, 0, 1).unwrap();
         let mut node = Node { broker, engine, effects: Effects::new(), now_ms: 1 };

@@ -69,6 +69,9 @@ const BUFFER_SIZE: usize = READ_SIZE_MAX + TAIL_SIZE_MAX; // bytes
 const _: () = assert!(INPUT_SIZE_MAX <= TAIL_SIZE_MAX, "an incomplete frame can be kept");
 const _: () = assert!(READ_SIZE_MAX <= OUTBOX_READ_MAX, "reading stops before output runs away");
 
+/// The broker's deadlines are wall-clock times, which somebody may set forward.
+const WALL_CLOCK_SLEEP_MAX_MS: u64 = 1000;
+
 const EVENTS_MAX: usize = 1024;
 
 const WAKER: Token = Token(0);
@@ -132,7 +135,14 @@ impl Core {
 
     /// Whether publishers must wait for the disk.
     fn log_is_behind(&self) -> bool {
-        self.engine.config().staged_bytes_max <= self.engine.staged_bytes()
+        self.engine.is_behind()
+    }
+
+    /// How long the broker has nothing to do by itself. What it has can wait while the log is
+    /// behind, whose completions end the sleep.
+    fn broker_sleep_ms(&self) -> Option<u64> {
+        let at_ms = self.broker.next_deadline().filter(|_| !self.log_is_behind())?;
+        Some(at_ms.saturating_sub(Clock::unix_ms()).min(WALL_CLOCK_SLEEP_MAX_MS))
     }
 
     /// Whether a connection's next command must wait, for its own output or for an answer.
@@ -267,6 +277,7 @@ impl EventLoop {
             self.sleep(&mut events)?;
             let now_ns = self.core.tick();
             self.take_completions()?;
+            self.call_broker_timers();
             if std::mem::take(&mut self.signalled) {
                 self.begin_stopping()?;
             }
@@ -330,8 +341,19 @@ impl EventLoop {
             Some(self.pressure.next_ms()),
             self.stopping.as_ref().map(Stopping::deadline_ms),
         ];
-        let next_ms = deadlines.into_iter().flatten().min()?;
-        Some(next_ms.saturating_sub(self.core.clock.now_ns() / 1_000_000))
+        let next_ms = deadlines.into_iter().flatten().min();
+        let sleep_ms =
+            next_ms.map(|at_ms| at_ms.saturating_sub(self.core.clock.now_ns() / 1_000_000));
+        sleep_ms.into_iter().chain(self.core.broker_sleep_ms()).min()
+    }
+
+    /// Has the broker do what is due by its clock.
+    fn call_broker_timers(&mut self) {
+        if self.core.broker_sleep_ms() == Some(0) {
+            let (broker, mut ctx) = self.core.call();
+            broker.on_deadline(&mut ctx);
+            self.fulfil_requests();
+        }
     }
 
     /// Tells the broker what has become durable, and what it wanted read.

@@ -1,10 +1,11 @@
 //! `basic.ack`, `basic.nack`, `basic.reject`, `basic.recover`: settling deliveries.
 
 use super::unacked::{NO_CONSUMER, Unacked};
+use crate::broker::dead_letter::{Dead, Reason};
 use crate::broker::durable::mark_dirty;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::ChannelId;
-use crate::broker::queue::{ConsumerKey, Returned};
+use crate::broker::queue::Returned;
 use crate::broker::{Broker, Context};
 
 /// What happens to a delivery that leaves the unacknowledged ones.
@@ -16,8 +17,6 @@ pub(in crate::broker) enum Verdict {
     Reject,
     /// It goes back to its place in the queue.
     Requeue,
-    /// It goes back to its place in the queue, for the consumer that had it.
-    Redeliver,
 }
 
 impl Broker {
@@ -67,17 +66,12 @@ impl Broker {
         if known { Ok(()) } else { Err(unknown(tag)) }
     }
 
-    /// Puts everything the channel has outstanding back; `verdict` says for whom.
-    pub(in crate::broker) fn requeue_all(
-        &mut self,
-        index: usize,
-        verdict: Verdict,
-        ctx: &mut Context<'_>,
-    ) {
+    /// Puts everything the channel has outstanding back.
+    pub(in crate::broker) fn requeue_all(&mut self, index: usize, ctx: &mut Context<'_>) {
         let mut taken = Vec::new();
         self.channels[index].unacked.remove_all(&mut taken);
         for unacked in &taken {
-            self.settle(index, unacked, verdict, ctx);
+            self.settle(index, unacked, Verdict::Requeue, ctx);
         }
     }
 
@@ -98,31 +92,38 @@ impl Broker {
         let Some(key) = unacked.queue else { return };
         let queue = &mut self.queues[key.index()];
         queue.unacked_count -= 1;
-        queue.unacked_bytes -= u64::from(unacked.len);
-        let level = queue.levels.get_mut(unacked.level);
+        queue.unacked_bytes -= u64::from(unacked.body_len);
         match verdict {
             Verdict::Ack => {
                 queue.stats.ack += 1;
                 self.channels[index].stats.ack += 1;
                 self.totals.ack += 1;
-                ctx.engine.settle(level.log, unacked.seq, unacked.addr, unacked.len);
+                let log = queue.levels.get(unacked.level).log;
+                ctx.engine.settle(log, unacked.seq, unacked.addr, unacked.len);
             }
-            Verdict::Reject => {
-                ctx.engine.settle(level.log, unacked.seq, unacked.addr, unacked.len);
+            Verdict::Reject => queue.bury(dead(unacked, Reason::Rejected), ctx.engine),
+            Verdict::Requeue if queue.is_given_up(unacked.deliveries) => {
+                queue.bury(dead(unacked, Reason::DeliveryLimit), ctx.engine);
             }
-            Verdict::Requeue | Verdict::Redeliver => {
-                let again = verdict == Verdict::Redeliver && unacked.consumer != NO_CONSUMER;
+            Verdict::Requeue => {
                 let returned = Returned {
-                    wanted_by: again.then_some(ConsumerKey(unacked.consumer)),
                     addr: unacked.addr,
                     len: unacked.len,
+                    body_len: unacked.body_len,
                     deliveries: unacked.deliveries,
+                    due_ms: unacked.due_ms,
                 };
-                level.ready.put_back(unacked.seq, returned);
+                queue.put_back(unacked.level, unacked.seq, returned, &mut self.timers);
             }
         }
         mark_dirty(&mut self.queues, &mut self.dirty, key);
     }
+}
+
+/// A delivery as a dead message.
+fn dead(unacked: &Unacked, reason: Reason) -> Dead {
+    let Unacked { level, seq, addr, len, .. } = *unacked;
+    Dead { level, seq, addr, len: Some(len), counted: false, reason }
 }
 
 fn unknown(tag: u64) -> Exception {

@@ -6,12 +6,11 @@ use crate::broker::durable::mark_dirty;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::{ChannelId, QueueKey};
 use crate::broker::message::Message;
-use crate::broker::queue::{Next, NextMessage, QueueKind, report_corrupt};
+use crate::broker::queue::{Next, NextMessage, Size, report_corrupt};
 use crate::broker::{Broker, Context, Parked};
 use leveret_engine::Read;
 use leveret_protocol::frame::{GetOk, encode_get_ok};
 use leveret_protocol::method::{BasicGet, BasicQos, ChannelFlowOk, Method};
-use leveret_protocol::reply::ReplyCode;
 
 impl Broker {
     /// `basic.qos`.
@@ -58,17 +57,6 @@ impl Broker {
         self.authorize_queue(id.connection, Access::Read, &name)?;
         let key = self.find_queue(id.connection, &name)?;
         self.check_owner(id.connection, key)?;
-        let queue = &self.queues[key.index()];
-        if queue.single_active && queue.definition.kind == QueueKind::Quorum {
-            return Err(Exception::new(
-                ReplyCode::ResourceLocked,
-                format!(
-                    "cannot obtain access to locked {}. basic.get operations are not supported by \
-                     quorum queues with single active consumer",
-                    self.described(key)
-                ),
-            ));
-        }
         self.get_from(id, key, get.no_ack, ctx);
         Ok(())
     }
@@ -84,7 +72,7 @@ impl Broker {
         let index = self.channel_index(id.connection, id.number);
         let parked = Parked::Get { channel: id, queue: key, no_ack };
         self.queues[key.index()].last_used_ms = ctx.now.unix_ms;
-        let next = match self.queues[key.index()].next(ctx.engine) {
+        let next = match self.next_live(key, ctx) {
             Next::Entry(next) => next,
             Next::Empty => {
                 self.channels[index].stats.get_empty += 1;
@@ -99,21 +87,15 @@ impl Broker {
         };
         let bytes = match ctx.engine.read(next.addr) {
             Read::Ready(bytes) => bytes,
-            Read::Pending(ticket) => {
-                ctx.effects.pause(id.connection);
-                return self.park(ticket, parked);
-            }
-            Read::Corrupt(corruption) => {
-                report_corrupt(&mut self.queues[key.index()], &next, &corruption, ctx.effects);
-                return self.get_from(id, key, no_ack, ctx);
-            }
+            Read::Pending(_) | Read::Corrupt(_) => unreachable!("it was read just now"),
         };
-        let len = u32::try_from(bytes.len()).expect("messages are under 4 GiB");
         let message = Message::decode(bytes).expect("checksummed, and ours");
+        let size = Size::of(bytes, &message);
         let channel = &mut self.channels[index];
         let queue = &mut self.queues[key.index()];
+        let counted = queue.with_count_of_get(&message, next.deliveries);
         let level = queue.levels.get_mut(next.level);
-        level.ready.take(next.seq, len);
+        level.ready.take(next.seq, size.body_len);
         let log = level.log;
         let ok = GetOk {
             channel: id.number,
@@ -122,7 +104,7 @@ impl Broker {
             redelivered: 1 < next.deliveries,
             routing: message.routing,
             message_count: u32::try_from(queue.levels.ready_count()).unwrap_or(u32::MAX),
-            properties: message.properties,
+            properties: counted.as_deref().unwrap_or(message.properties),
             body: message.body,
         };
         let delivery_tag = ok.delivery_tag;
@@ -133,12 +115,39 @@ impl Broker {
             queue.stats.get_no_ack += 1;
             channel.stats.get_no_ack += 1;
             self.totals.get_no_ack += 1;
-            ctx.engine.settle(log, next.seq, next.addr, len);
+            ctx.engine.settle(log, next.seq, next.addr, size.len);
         } else {
-            self.note_got(index, key, &next, delivery_tag, len, ctx);
+            self.note_got(index, key, &next, delivery_tag, size, ctx);
         }
         if held {
             self.emit_when(id, None, ctx, |out| out.extend_from_slice(&frames));
+        }
+    }
+
+    /// The head of a queue whose time is not up, its content at hand. What stands before it goes.
+    fn next_live(&mut self, key: QueueKey, ctx: &mut Context<'_>) -> Next {
+        let queue = &mut self.queues[key.index()];
+        loop {
+            let next = match queue.next(ctx.engine) {
+                Next::Entry(next) => next,
+                other @ (Next::Empty | Next::Pending(_)) => break other,
+            };
+            let (message, size) = match ctx.engine.read(next.addr) {
+                Read::Ready(bytes) => {
+                    let message = Message::decode(bytes).expect("checksummed, and ours");
+                    (message.meta, Size::of(bytes, &message))
+                }
+                Read::Pending(ticket) => break Next::Pending(ticket),
+                Read::Corrupt(corruption) => {
+                    report_corrupt(queue, &next, &corruption, ctx.effects);
+                    continue;
+                }
+            };
+            if !queue.is_expired(&message, ctx.now.unix_ms, false) {
+                break Next::Entry(next);
+            }
+            queue.expire_next(&next, size, ctx.engine);
+            queue.arm(ctx.now.unix_ms, &mut self.timers);
         }
     }
 
@@ -149,7 +158,7 @@ impl Broker {
         key: QueueKey,
         next: &NextMessage,
         tag: u64,
-        len: u32,
+        size: Size,
         ctx: &mut Context<'_>,
     ) {
         let channel = &mut self.channels[index];
@@ -158,7 +167,7 @@ impl Broker {
         channel.stats.get += 1;
         self.totals.get += 1;
         queue.unacked_count += 1;
-        queue.unacked_bytes += u64::from(len);
+        queue.unacked_bytes += u64::from(size.body_len);
         let log = queue.levels.get(next.level).log;
         ctx.engine.note_delivered(log, next.seq);
         channel.unacked.push(Unacked {
@@ -167,7 +176,9 @@ impl Broker {
             level: next.level,
             seq: next.seq,
             addr: next.addr,
-            len,
+            len: size.len,
+            body_len: size.body_len,
+            due_ms: size.due_ms,
             deliveries: next.deliveries,
             consumer: NO_CONSUMER,
             delivered_at_ms: ctx.now.ms,
@@ -194,18 +205,12 @@ impl Broker {
                         mark_dirty(&mut self.queues, &mut self.dirty, key);
                     }
                 }
+                Parked::Look(key) => self.arm_queue(key, ctx.now.unix_ms),
+                Parked::Dead(key) => self.resume_dead(key),
                 Parked::Get { channel, queue, no_ack } => {
-                    if !self.connections.contains_key(&channel.connection) {
-                        continue;
-                    }
-                    ctx.effects.resume(channel.connection);
-                    if !self.has_channel(channel) {
-                        continue;
-                    }
-                    if self.queues.contains(queue.index()) {
+                    if self.has_channel(channel) && self.queues.contains(queue.index()) {
+                        ctx.effects.resume(channel.connection);
                         self.get_from(channel, queue, no_ack, ctx);
-                    } else {
-                        self.reply(channel, &Method::BasicGetEmpty, ctx);
                     }
                 }
             }

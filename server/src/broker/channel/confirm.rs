@@ -15,15 +15,19 @@ pub struct Confirms {
     settled: u64,
     /// (batch, last number that waits for it), both ascending.
     waiting: VecDeque<(BatchId, u64)>,
+    /// Numbers of publishes that a queue refused, ascending.
+    refused: VecDeque<u64>,
 }
 
-/// What a publisher is told: everything from the last word up to `up_to` is safe.
+/// What a publisher is told about everything from the last word up to `up_to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confirmed {
     /// Last number confirmed.
     pub up_to: u64,
     /// More than one number.
     pub multiple: bool,
+    /// It is not safe: a queue refused it. Such a number is told alone.
+    pub refused: bool,
 }
 
 impl Confirms {
@@ -56,7 +60,15 @@ impl Confirms {
         }
     }
 
-    /// Takes out what can be confirmed when all batches up to `durable` are.
+    /// A publish that a queue refused. It waits for those before it alone. Returns as
+    /// [`Confirms::on_publish`].
+    pub fn on_refused(&mut self) -> bool {
+        self.refused.push_back(self.last + 1);
+        self.on_publish(None)
+    }
+
+    /// Takes out what can be confirmed when all batches up to `durable` are: one word of it, and
+    /// there may be more.
     pub fn confirm(&mut self, durable: BatchId) -> Option<Confirmed> {
         let mut up_to = if self.waiting.is_empty() { self.last } else { self.settled };
         while let Some(&(batch, last)) = self.waiting.front() {
@@ -70,11 +82,28 @@ impl Confirms {
         if self.waiting.is_empty() {
             up_to = self.last;
         }
-        (self.settled < up_to).then(|| {
-            let multiple = self.settled + 1 < up_to;
-            self.settled = up_to;
-            Confirmed { up_to, multiple }
-        })
+        if up_to <= self.settled {
+            return None;
+        }
+        let refused = self.refused.front().copied().filter(|number| *number <= up_to);
+        let said = match refused {
+            Some(number) if number == self.settled + 1 => {
+                self.refused.pop_front();
+                Confirmed { up_to: number, multiple: false, refused: true }
+            }
+            Some(number) => self.word(number - 1),
+            None => self.word(up_to),
+        };
+        self.settled = said.up_to;
+        if said.up_to < up_to {
+            // The rest is said next; its batch is durable.
+            self.waiting.push_front((BatchId(0), up_to));
+        }
+        Some(said)
+    }
+
+    fn word(&self, up_to: u64) -> Confirmed {
+        Confirmed { up_to, multiple: self.settled + 1 < up_to, refused: false }
     }
 }
 
@@ -83,7 +112,7 @@ mod tests {
     use super::*;
 
     fn confirmed(up_to: u64, multiple: bool) -> Confirmed {
-        Confirmed { up_to, multiple }
+        Confirmed { up_to, multiple, refused: false }
     }
 
     #[test]
@@ -108,5 +137,24 @@ mod tests {
         assert!(!confirms.on_publish(None));
         assert_eq!(confirms.confirm(BatchId(0)), None);
         assert_eq!(confirms.confirm(BatchId(1)), Some(confirmed(3, true)));
+    }
+
+    #[test]
+    fn a_refused_publish_is_told_alone_and_in_its_place() {
+        let mut confirms = Confirms::default();
+        assert!(confirms.on_publish(Some(BatchId(1))));
+        confirms.on_publish(Some(BatchId(1)));
+        assert!(!confirms.on_refused(), "what is before it is waited for anyway");
+        assert!(confirms.on_publish(Some(BatchId(2))));
+        assert_eq!(confirms.confirm(BatchId(0)), None);
+        assert_eq!(confirms.confirm(BatchId(1)), Some(confirmed(2, true)));
+        let refused = Some(Confirmed { up_to: 3, multiple: false, refused: true });
+        assert_eq!(confirms.confirm(BatchId(1)), refused);
+        assert_eq!(confirms.confirm(BatchId(1)), None);
+        assert_eq!(confirms.confirm(BatchId(2)), Some(confirmed(4, false)));
+        assert!(confirms.on_refused(), "looked at when the tick ends");
+        let alone = Some(Confirmed { up_to: 5, multiple: false, refused: true });
+        assert_eq!(confirms.confirm(BatchId(2)), alone);
+        assert_eq!(confirms.outstanding(), 0);
     }
 }

@@ -6,11 +6,11 @@
 use crate::broker::access::Access;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::{ChannelId, ConnectionId, ExchangeKey};
-use crate::broker::message::{MessageMeta, NO_EXPIRATION, encode_header, split_routing};
-use crate::broker::queue::QueueKind;
+use crate::broker::message::{MessageMeta, NO_EXPIRATION, split_routing};
+use crate::broker::queue::Stored;
 use crate::broker::router::{Routable, Route};
 use crate::broker::{Broker, Context, Waiter};
-use leveret_engine::{BatchId, EngineError, QueueId};
+use leveret_engine::QueueId;
 use leveret_protocol::content::Publish;
 use leveret_protocol::field::{FieldTable, FieldTableBuilder, FieldValue};
 use leveret_protocol::frame::{Return, encode_return};
@@ -56,6 +56,10 @@ pub(in crate::broker) struct Targets {
     pub(in crate::broker) quorum: bool,
     /// One of them keeps messages by priority; its log is that of those that have none.
     pub(in crate::broker) prioritized: bool,
+    /// Messages of one of them expire.
+    pub(in crate::broker) watched: bool,
+    /// One of them holds only so many messages or bytes.
+    pub(in crate::broker) limited: bool,
 }
 
 impl Targets {
@@ -115,13 +119,16 @@ impl Broker {
         };
         let stored = if self.channels[index].transaction.is_some() {
             self.buffer_publish(index, checked.meta, publish.mandatory(), &parts, &targets);
-            Ok(None)
+            Ok(Stored::default())
         } else {
-            let stored = self.store(&checked.meta, &parts, &targets, ctx);
-            if let Ok(batch) = stored {
+            let stored = self.store(&checked.meta, &parts, &targets, None, ctx);
+            if let Ok(stored) = stored {
                 let exchange = self.channels[index].route.exchange;
                 self.topology.count_publish(exchange, targets.route.queues.len() as u64);
-                self.on_published(index, batch, publish.mandatory(), &parts, &targets, ctx);
+                self.on_published(index, stored, publish.mandatory(), &parts, &targets, ctx);
+                if targets.limited {
+                    self.enforce_limits(&targets, ctx);
+                }
             }
             stored
         };
@@ -134,53 +141,17 @@ impl Broker {
         stored.map(|_| ())
     }
 
-    /// Appends one message to the queues of `targets`. Returns the batch its confirm waits for.
-    ///
-    /// # Errors
-    /// 506 when the log is full: nothing was stored.
-    pub(in crate::broker) fn store(
-        &mut self,
-        meta: &MessageMeta,
-        parts: &Parts<'_>,
-        targets: &Targets,
-        ctx: &mut Context<'_>,
-    ) -> Result<Option<BatchId>, Exception> {
-        if targets.route.queues.is_empty() {
-            return Ok(None);
-        }
-        let header = encode_header(meta, parts.routing.len(), parts.properties.len());
-        let persistent = targets.is_persistent(meta);
-        let message: [&[u8]; 4] = [&header, parts.routing, parts.properties, parts.body];
-        let appended = if targets.prioritized && meta.priority.is_some() {
-            let logs =
-                self.level_logs(targets, meta.priority, ctx).map_err(|error| not_stored(&error))?;
-            ctx.engine.append(&message, persistent, &logs)
-        } else {
-            ctx.engine.append(&message, persistent, &targets.logs)
-        };
-        let appended = appended.map_err(|error| not_stored(&error))?;
-        for key in &targets.route.queues {
-            let queue = &mut self.queues[key.index()];
-            queue.levels.of_message_mut(meta.priority).ready.on_append(appended.len);
-            queue.stats.publish += 1;
-            if !queue.dirty {
-                queue.dirty = true;
-                self.dirty.push(*key);
-            }
-        }
-        Ok(persistent.then(|| ctx.engine.batch()))
-    }
-
     /// Counts, returns and confirms a publish that was accepted.
     pub(super) fn on_published(
         &mut self,
         index: usize,
-        batch: Option<BatchId>,
+        stored: Stored,
         mandatory: bool,
         parts: &Parts<'_>,
         targets: &Targets,
         ctx: &mut Context<'_>,
     ) {
+        let Stored { batch, refused } = stored;
         let channel = &mut self.channels[index];
         channel.stats.publish += 1;
         channel.last_used_ms = ctx.now.unix_ms;
@@ -200,10 +171,11 @@ impl Broker {
         }
         let channel = &mut self.channels[index];
         let Some(confirms) = &mut channel.confirms else { return };
-        if !confirms.on_publish(batch) {
+        let is_first = if refused { confirms.on_refused() } else { confirms.on_publish(batch) };
+        if !is_first {
             return;
         }
-        match batch {
+        match batch.filter(|_| !refused) {
             Some(batch) => self.wait(batch, Waiter::Confirms(index)),
             None if !channel.confirm_listed => {
                 channel.confirm_listed = true;
@@ -314,21 +286,6 @@ impl Broker {
         self.complete_targets(targets);
     }
 
-    /// Fills in what follows from the queues of `targets`.
-    pub(super) fn complete_targets(&self, targets: &mut Targets) {
-        targets.logs.clear();
-        targets.durable = false;
-        targets.quorum = false;
-        targets.prioritized = false;
-        for key in &targets.route.queues {
-            let queue = &self.queues[key.index()];
-            targets.logs.push(queue.levels.first().log);
-            targets.durable |= queue.definition.durable;
-            targets.quorum |= queue.definition.kind == QueueKind::Quorum;
-            targets.prioritized |= 0 < queue.levels.priorities().max;
-        }
-    }
-
     /// Checks what RabbitMQ checks of a message's properties.
     fn check_properties<'a>(
         &self,
@@ -343,6 +300,7 @@ impl Broker {
             priority: properties.priority(),
             published_at_ms: ctx.now.unix_ms,
             expiration_ms: NO_EXPIRATION,
+            dead_lettered: false,
         };
         if let Some(expiration) = properties.expiration() {
             meta.expiration_ms = parse_expiration(expiration)?;
@@ -365,10 +323,6 @@ pub(in crate::broker) struct Parts<'a> {
     pub(in crate::broker) routing: &'a [u8],
     pub(in crate::broker) properties: &'a [u8],
     pub(in crate::broker) body: &'a [u8],
-}
-
-fn not_stored(error: &EngineError) -> Exception {
-    Exception::new(ReplyCode::ResourceError, format!("message not stored: {error}"))
 }
 
 /// Whether header `name` adds routing keys.
@@ -409,7 +363,7 @@ fn push_keys<'a>(headers: FieldTable<'a>, name: &str, keys: &mut Vec<&'a str>) {
 ///
 /// # Errors
 /// 406 with RabbitMQ's reason: what `string:to_integer` and its range check say.
-fn parse_expiration(text: &[u8]) -> Result<u64, Exception> {
+pub(in crate::broker) fn parse_expiration(text: &[u8]) -> Result<u64, Exception> {
     let shown = String::from_utf8_lossy(text);
     let refused =
         |reason: String| Exception::precondition(format!("invalid expiration '{shown}': {reason}"));

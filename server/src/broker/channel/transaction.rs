@@ -200,6 +200,7 @@ impl Broker {
                 // Levels are made outside: a transaction only appends and settles.
                 self.level_logs(targets, meta.priority, ctx).map_err(full)?;
             }
+            self.prepare_timed(meta, targets, ctx).map_err(full)?;
         }
         if durable {
             ctx.engine.begin_transaction(size).map_err(full)?;
@@ -222,14 +223,14 @@ impl Broker {
         };
         // It enters its queues now, so its time to live begins now.
         let meta = MessageMeta { published_at_ms: ctx.now.unix_ms, ..publish.meta };
-        let Ok(batch) = self.store(&meta, &parts, targets, ctx) else { return false };
+        let Ok(stored) = self.store(&meta, &parts, targets, None, ctx) else { return false };
         let vhost = self.vhost_of(self.channels[index].id.connection);
         let exchange = split_routing(parts.routing).0;
         if let Some(exchange) = self.topology.lookup_exchange(vhost, exchange) {
             self.topology.count_publish(exchange, targets.route.queues.len() as u64);
         }
-        self.on_published(index, batch, publish.mandatory, &parts, targets, ctx);
-        true
+        self.on_published(index, stored, publish.mandatory, &parts, targets, ctx);
+        !stored.refused
     }
 }
 

@@ -26,10 +26,14 @@ pub struct Unacked {
     pub addr: Addr,
     /// Its length in the store.
     pub len: u32,
+    /// Bytes of its body.
+    pub body_len: u32,
     /// How often it was delivered, this time included.
     pub deliveries: u32,
     /// The consumer it went to, or [`NO_CONSUMER`].
     pub consumer: u32,
+    /// When it expires by a time of its own, in Unix milliseconds, or `NEVER_MS`.
+    pub due_ms: u64,
     /// When it was delivered, in milliseconds of the broker's clock.
     pub delivered_at_ms: u64,
 }
@@ -155,6 +159,8 @@ mod tests {
             seq: Seq(tag),
             addr: Addr::default(),
             len: 1,
+            body_len: 1,
+            due_ms: u64::MAX,
             deliveries: 1,
             consumer: NO_CONSUMER,
             delivered_at_ms: 0,

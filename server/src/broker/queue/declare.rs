@@ -11,12 +11,13 @@ use crate::broker::names::generated_name;
 use crate::broker::snapshot::MessageStats;
 use crate::broker::{Broker, Context};
 use leveret_engine::{BatchId, Seq};
-use leveret_protocol::field::{FieldValue, OwnedTable};
+use leveret_protocol::field::OwnedTable;
 use leveret_protocol::method::{
     Method, QueueDeclare, QueueDeclareOk, QueueDelete, QueueDeleteOk, QueuePurge, QueuePurgeOk,
 };
 use leveret_protocol::reply::ReplyCode;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 impl Broker {
@@ -44,6 +45,8 @@ impl Broker {
         let index = self.channel_index(id.connection, id.number);
         let queue = &mut self.queues[key.index()];
         queue.last_used_ms = ctx.now.unix_ms;
+        self.arm_queue_end(key);
+        let queue = &self.queues[key.index()];
         let name = queue.definition.name.clone();
         let ok = QueueDeclareOk {
             queue: &name,
@@ -109,7 +112,6 @@ impl Broker {
     ) -> Result<(QueueKey, Option<BatchId>), Exception> {
         let vhost_name = self.topology.vhost(vhost).name.clone();
         self.check_queue_limit(vhost, declaration.name)?;
-        self.check_node_queue_limit(declaration.name)?;
         let arguments = declaration.arguments.as_ref();
         let default = self.default_queue_kind(vhost, &declaration);
         let kind = queue_kind(arguments, default, declaration.name, &vhost_name)?;
@@ -156,17 +158,18 @@ impl Broker {
         let key = QueueKey::from_index(slot.key());
         let (vhost, name) = (definition.vhost, definition.name.clone());
         let durable = definition.durable;
-        let single_active = definition.arguments.as_ref().get("x-single-active-consumer");
-        let single_active = single_active.and_then(FieldValue::as_bool).unwrap_or(false);
         slot.insert(Queue {
             key,
             definition,
             levels,
             unacked_count: 0,
             unacked_bytes: 0,
+            effective: self.plain.clone(),
+            armed: None,
+            timed: false,
+            dead: VecDeque::new(),
+            dead_listed: false,
             rotation: Rotation::default(),
-            single_active,
-            active: None,
             was_consumed: false,
             parked: None,
             dirty: false,
@@ -174,6 +177,8 @@ impl Broker {
             stats: MessageStats::default(),
         });
         self.topology.add_queue(vhost, &name, key, durable);
+        self.refresh_queue(key);
+        self.arm_queue_end(key);
         key
     }
 
@@ -322,13 +327,14 @@ impl Broker {
     pub(in crate::broker) fn purge(&mut self, key: QueueKey, ctx: &mut Context<'_>) -> u64 {
         let queue = &mut self.queues[key.index()];
         let count = queue.levels.ready_count();
-        for Level { log, ready, .. } in queue.levels.iter_mut() {
+        for Level { log, ready, due, .. } in queue.levels.iter_mut() {
             for (seq, returned) in ready.returned() {
                 ctx.engine.settle(*log, seq, returned.addr, returned.len);
             }
             let tail = ctx.engine.tail(*log);
             ctx.engine.settle_range(*log, ready.cursor, tail);
             ready.clear(tail);
+            due.clear();
         }
         count
     }
@@ -357,6 +363,7 @@ impl Broker {
         key: QueueKey,
         ctx: &mut Context<'_>,
     ) -> (Option<BatchId>, Vec<Consumed>) {
+        self.flush_dead(key, ctx);
         let queue = self.queues.remove(key.index());
         self.churn.queue_deleted += 1;
         let mut cancelled = Vec::new();
@@ -376,7 +383,7 @@ impl Broker {
         {
             connection.exclusive_queues.retain(|other| *other != key);
         }
-        let batch = self.forget_queue(&queue.definition, key, ctx);
+        let batch = self.forget_queue(&queue.definition, queue.timed, key, ctx);
         for level in queue.levels.iter() {
             if let Err(error) = ctx.engine.delete_queue(level.log) {
                 self.on_engine_error(&error, ctx);
@@ -393,9 +400,7 @@ impl Broker {
     fn default_queue_kind(&self, vhost: VhostKey, declaration: &Declaration<'_>) -> QueueKind {
         // A type that cannot take the declared properties falls back to classic, as on RabbitMQ.
         let fits = declaration.durable && !declaration.auto_delete && declaration.owner.is_none();
-        let of_vhost = self.topology.vhost(vhost).default_queue_type.as_str();
-        let of_node = self.node.default_queue_type.as_str();
-        match if of_vhost.is_empty() { of_node } else { of_vhost } {
+        match self.topology.vhost(vhost).default_queue_type.as_str() {
             "quorum" if fits && !declaration.server_named => QueueKind::Quorum,
             _ => QueueKind::Classic,
         }

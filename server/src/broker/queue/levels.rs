@@ -4,6 +4,7 @@
 //! level for as long as the queue lives; a level that is empty stays, so that what is outstanding
 //! of it can come back.
 
+use super::due_times::DueTimes;
 use super::{QueueKind, Ready};
 use crate::broker::channel::Targets;
 use crate::broker::ids::QueueKey;
@@ -20,6 +21,14 @@ pub struct Level {
     pub log: QueueId,
     /// Those that are ready.
     pub ready: Ready,
+    /// When those are due that have a time of their own.
+    pub(in crate::broker) due: DueTimes,
+}
+
+impl Level {
+    fn new(priority: u8, log: QueueId, ready: Ready) -> Level {
+        Level { priority, log, ready, due: DueTimes::default() }
+    }
 }
 
 /// Which priorities a queue tells apart.
@@ -65,7 +74,7 @@ pub struct Levels {
 impl Levels {
     /// A queue that has used no level but the first, which `log` and `ready` are.
     pub fn new(priorities: Priorities, log: QueueId, ready: Ready) -> Levels {
-        let first = Level { priority: priorities.default, log, ready };
+        let first = Level::new(priorities.default, log, ready);
         Levels { priorities, first, more: Vec::new() }
     }
 
@@ -93,7 +102,7 @@ impl Levels {
     pub fn add(&mut self, priority: u8, log: QueueId, ready: Ready) {
         assert!(self.find(priority).is_none(), "a level is made once");
         let at = self.more.partition_point(|level| priority < level.priority);
-        self.more.insert(at, Level { priority, log, ready });
+        self.more.insert(at, Level::new(priority, log, ready));
     }
 
     /// Takes out a level that was never used.
@@ -149,6 +158,16 @@ impl Levels {
         above.iter().chain([&self.first]).chain(below)
     }
 
+    /// How many levels there are.
+    pub fn count(&self) -> usize {
+        1 + self.more.len()
+    }
+
+    /// A level by number, below [`Levels::count`]: the first one, then the others.
+    pub fn at_mut(&mut self, at: usize) -> &mut Level {
+        at.checked_sub(1).map_or(&mut self.first, |at| &mut self.more[at])
+    }
+
     /// All levels, highest first, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Level> {
         let first = &mut self.first;
@@ -174,7 +193,7 @@ impl Levels {
         self.first.ready.count + self.more.iter().map(|level| level.ready.count).sum::<u64>()
     }
 
-    /// Stored bytes of the ready messages.
+    /// Bytes of the bodies of the ready messages.
     #[inline]
     pub fn ready_bytes(&self) -> u64 {
         self.first.ready.bytes + self.more.iter().map(|level| level.ready.bytes).sum::<u64>()
