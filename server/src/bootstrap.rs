@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! configuration -> log of events -> file limit -> addresses bound -> data directory locked and
-//! recovered -> broker -> first user and virtual host -> control socket -> listening -> HTTP
+//! recovered -> broker -> definitions, or first user and virtual host -> control socket -> listening -> HTTP
 //! -> run-time record -> "Server startup complete"
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! it, so that nobody waits on a broker that is not there yet. The end is the loop's (everybody is
 //! told, the log synced), then HTTP, then the record.
 
+mod definitions;
 mod links;
 
 use std::ffi::OsString;
@@ -25,10 +26,6 @@ use leveret_protocol::session::SessionSettings;
 
 use crate::broker::auth::{AnonymousLogin, AuthSettings, Mechanism};
 use crate::broker::effect::Effects;
-use crate::broker::limits::UserLimits;
-use crate::broker::permission::Permission;
-use crate::broker::user::password::{HashingAlgorithm, PasswordHash, SALT_LEN};
-use crate::broker::user::{Tags, User};
 use crate::broker::{Broker, BrokerSettings, Context, Now};
 use crate::config::{
     self, Arguments, Command, Config, ConfigCommand, EngineIo, ListenAddress, Loaded, Persona,
@@ -36,7 +33,9 @@ use crate::config::{
 };
 use crate::control_socket;
 use crate::ctl::{self, Tool};
-use crate::http::{self, HttpListeners, HttpSettings, ListenerInfo, RABBITMQ_VERSION};
+use crate::http::{
+    self, CredentialRules, HttpListeners, HttpSettings, ListenerInfo, RABBITMQ_VERSION,
+};
 use crate::runtime_record::{self, RuntimePlaces, RuntimeRecord};
 use crate::shell::clock::Clock;
 use crate::shell::gauge::Gauge;
@@ -165,7 +164,11 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
     broker
         .delete_orphans(&recovered, &mut engine)
         .map_err(failed("cannot delete what no definition names"))?;
-    seed(config, &mut broker, &mut engine, &mut clock)?;
+    let node = config.node.settings().map_err(StartError)?;
+    let credentials =
+        CredentialRules { validator: node.validator.clone(), algorithm: node.algorithm };
+    broker.configure_node(node);
+    definitions::prepare(config, &mut broker, &mut engine, &mut clock)?;
 
     let control = control_socket::bind(&config.data_dir)
         .map_err(failed(format!("cannot open the control socket in {}", data_dir.display())))?;
@@ -192,6 +195,7 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         started_unix_ms,
         listeners: infos,
         body_size_max: config.http_body_size_max,
+        credentials,
     };
     let http = http::start(http_settings, listeners, handle)
         .map_err(failed("cannot start the management API"))?;
@@ -328,37 +332,6 @@ fn with_context<T>(
     let now =
         Now { ms: clock.now_ns() / 1_000_000, unix_ms: Clock::unix_ms(), entropy: clock.entropy() };
     call(broker, &mut Context { now, engine, effects: &mut Effects::new() })
-}
-
-/// Makes the first user and virtual host where nothing was ever defined.
-fn seed(
-    config: &Config,
-    broker: &mut Broker,
-    engine: &mut Engine,
-    clock: &mut Clock,
-) -> Result<(), StartError> {
-    if !broker.is_empty() {
-        return Ok(());
-    }
-    let seed = &config.seed;
-    let [a, b, c, d, ..] = clock.entropy().to_le_bytes();
-    let salt: [u8; SALT_LEN] = [a, b, c, d];
-    let user = User {
-        name: seed.user.as_str().into(),
-        password: PasswordHash::new(HashingAlgorithm::default(), salt, seed.password.reveal()),
-        tags: Tags::new(seed.tags().iter().map(String::as_str))
-            .map_err(failed("default_user_tags"))?,
-        limits: UserLimits::default(),
-    };
-    let permission = Permission::new(&seed.configure, &seed.write, &seed.read)
-        .map_err(failed("default_permissions"))?;
-    with_context(broker, engine, clock, |broker, ctx| {
-        broker.seed(&seed.vhost, user, permission, ctx)
-    })
-    .map_err(|exception| StartError(format!("cannot make the first user: {exception:?}")))?;
-    engine.sync().map_err(failed("cannot write the first definitions"))?;
-    tracing::info!(user = %seed.user, vhost = %seed.vhost, "made the first user and virtual host");
-    Ok(())
 }
 
 fn loop_settings(config: &Config, broker: &Broker) -> LoopSettings {

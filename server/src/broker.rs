@@ -25,6 +25,7 @@ pub mod exchange;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod node_settings;
 pub mod parameters;
 pub mod pattern;
 pub mod permission;
@@ -178,6 +179,7 @@ pub struct Broker {
     waiters: VecDeque<(BatchId, Waiter)>,
     durable: BatchId,
     alarms: alarm::Alarms,
+    node: node_settings::NodeSettings,
     parked: FxHashMap<Ticket, Vec<Parked>>,
     churn: Churn,
     /// Totals over all objects, those gone included.

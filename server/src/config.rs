@@ -12,6 +12,8 @@ mod command_line;
 mod environment;
 mod keys;
 mod known;
+mod node;
+mod node_keys;
 mod show;
 mod sources;
 mod syntax;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 use crate::broker::alarm::{Threshold, Watermarks};
 
 pub use command_line::{Arguments, Command, ConfigCommand, Persona};
+pub use node::NodeConfig;
 pub use show::show;
 pub use sources::{Loaded, check, load};
 pub use value::{ListenAddress, parse_size};
@@ -54,6 +57,10 @@ pub struct Config {
     pub message_size_max: u64,
     /// What an empty data directory starts with.
     pub seed: Seed,
+    /// Limits of the node, and what new virtual hosts and users begin with.
+    pub node: NodeConfig,
+    /// What is imported at a start.
+    pub definitions: DefinitionsConfig,
     /// When publishers are held back.
     pub pressure: PressureConfig,
     /// Users who may connect from this machine only; `None` until one is named.
@@ -74,6 +81,15 @@ pub struct Config {
     pub log: LogConfig,
     /// How the log reaches the disk.
     pub engine_io: EngineIo,
+}
+
+/// What is imported at every start.
+#[derive(Clone, Debug, Default)]
+pub struct DefinitionsConfig {
+    /// A file, or a folder of `*.json`.
+    pub path: Option<PathBuf>,
+    /// Not if it is what was imported last.
+    pub skip_if_unchanged: bool,
 }
 
 /// When publishers are held back for memory and disk.
@@ -307,6 +323,8 @@ impl Config {
             connections_max: None,
             message_size_max: 0,
             seed: Seed::default(),
+            node: NodeConfig::default(),
+            definitions: DefinitionsConfig::default(),
             pressure: PressureConfig::default(),
             loopback_users: None,
             auth_mechanisms: None,

@@ -1,4 +1,5 @@
 //! The broker: its shell, its rooms and its command line.
+#![forbid(unsafe_code)]
 
 pub mod bootstrap;
 pub mod broker;

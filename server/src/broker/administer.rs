@@ -102,7 +102,7 @@ impl Broker {
         }
     }
 
-    fn apply_user(
+    pub(super) fn apply_user(
         &mut self,
         name: Box<str>,
         password: NewPassword,
@@ -114,6 +114,10 @@ impl Broker {
         let password = match password {
             NewPassword::Hash(hash) => hash,
             NewPassword::Plain(algorithm, text) => {
+                let validator = &self.node.validator;
+                validator
+                    .check(&text)
+                    .map_err(|error| Exception::precondition(error.to_string()))?;
                 let entropy = ctx.now.entropy ^ self.churn_seed();
                 let salt = entropy.to_be_bytes().first_chunk::<SALT_LEN>().copied();
                 let salt = salt.expect("a salt is shorter than eight bytes");
@@ -141,11 +145,14 @@ impl Broker {
             self.store_vhost(vhost, ctx)?;
             return Ok(false);
         }
+        self.check_vhost_limit(&definition.name)?;
+        let name = definition.name.clone();
         let vhost = self.topology.create_vhost(definition);
         self.store_vhost(vhost, ctx)?;
         for exchange in self.topology.exchange_keys(vhost) {
             self.store_exchange(exchange, ctx)?;
         }
+        self.apply_vhost_defaults(&name, ctx)?;
         Ok(true)
     }
 
@@ -172,7 +179,7 @@ impl Broker {
         Ok(created)
     }
 
-    fn apply_policy(
+    pub(super) fn apply_policy(
         &mut self,
         vhost: &str,
         kind: PolicyKind,
@@ -202,7 +209,7 @@ impl Broker {
         }
     }
 
-    fn apply_vhost_limits(
+    pub(super) fn apply_vhost_limits(
         &mut self,
         vhost: &str,
         limits: VhostLimits,

@@ -71,6 +71,8 @@ impl Broker {
             self.authorize_exchange(connection, Access::Read, &definition.name)?;
             self.authorize_exchange(connection, Access::Write, alternate)?;
         }
+        let vhost_name = &self.topology.vhost(vhost).name;
+        self.check_exchange_limit(&definition.name, vhost_name)?;
         let key = self.topology.create_exchange(vhost, definition)?;
         self.store_exchange(key, ctx)
     }

@@ -48,13 +48,13 @@ impl Broker {
             }
             Method::BasicGet(get) => self.get(id, get, ctx),
             Method::BasicQos(qos) => self.qos(id, *qos, ctx),
-            Method::BasicRecover(_) => {
-                self.recover(id, ctx);
+            Method::BasicRecover(recover) => {
+                self.recover(id, recover.requeue, ctx);
                 self.reply(id, &Method::BasicRecoverOk, ctx);
                 Ok(())
             }
-            Method::BasicRecoverAsync(_) => {
-                self.recover(id, ctx);
+            Method::BasicRecoverAsync(recover) => {
+                self.recover(id, recover.requeue, ctx);
                 Ok(())
             }
             Method::QueueDeclare(declare) => self.queue_declare(id, declare, ctx),
@@ -111,11 +111,12 @@ impl Broker {
         }
     }
 
-    /// `basic.recover` with either flag: everything outstanding goes back. Without `requeue` AMQP
-    /// wants it for the same consumer, whose turn it is likely to be.
-    fn recover(&mut self, id: ChannelId, ctx: &mut Context<'_>) {
+    /// `basic.recover` with either flag: everything outstanding goes back. Without `requeue`, AMQP
+    /// wants it for the consumer that had it.
+    fn recover(&mut self, id: ChannelId, requeue: bool, ctx: &mut Context<'_>) {
         let index = self.channel_index(id.connection, id.number);
-        self.requeue_all(index, ctx);
+        let verdict = if requeue { Verdict::Requeue } else { Verdict::Redeliver };
+        self.requeue_all(index, verdict, ctx);
     }
 }
 

@@ -1,6 +1,6 @@
 //! How connections and channels come and go.
 
-use super::channel::Channel;
+use super::channel::{Channel, Verdict};
 use super::connection::{Connection, ConnectionInfo};
 use super::effect::Request;
 use super::exception::{Exception, Outcome};
@@ -59,6 +59,7 @@ impl Broker {
         ctx: &mut Context<'_>,
     ) -> Outcome {
         self.check_channel_limit(id)?;
+        self.check_node_channel_limit(id)?;
         let connection = self.connections.get_mut(&id).expect("an open connection");
         let channel = Channel::new(
             ChannelId { connection: id, number },
@@ -139,7 +140,7 @@ impl Broker {
         let mut consumers: Vec<_> = self.channels[index].consumers.values().copied().collect();
         consumers.sort_unstable();
         self.channels[index].roll_back();
-        self.requeue_all(index, ctx);
+        self.requeue_all(index, Verdict::Requeue, ctx);
         for consumer in consumers {
             self.remove_consumer(consumer, ctx);
         }

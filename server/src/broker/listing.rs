@@ -111,7 +111,10 @@ impl Broker {
             exclusive_consumer_channel: exclusive_consumer
                 .map(|consumer| (consumer.channel.connection.0, consumer.channel.number)),
             exclusive_consumer_tag: exclusive_consumer.map(|consumer| consumer.tag.to_string()),
-            single_active_consumer_tag: None,
+            single_active_consumer_tag: queue
+                .active
+                .and_then(|key| self.consumers.get(key.index()))
+                .map(|consumer| consumer.tag.to_string()),
             head_message_timestamp: None,
             oldest_message_ms,
             idle_since_ms: queue.rotation.is_empty().then_some(queue.last_used_ms),
@@ -261,8 +264,12 @@ impl Broker {
             exclusive: consumer.exclusive,
             ack_required: !consumer.no_ack,
             prefetch_count: consumer.prefetch,
-            active: true,
-            activity_status: "up",
+            active: !queue.single_active || queue.active == Some(key),
+            activity_status: match queue.active {
+                _ if !queue.single_active => "up",
+                Some(active) if active == key => "single_active",
+                Some(_) | None => "waiting",
+            },
             arguments: consumer.arguments.clone(),
         }
     }

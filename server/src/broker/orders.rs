@@ -433,6 +433,7 @@ impl Broker {
                             body_len: stored.body_len,
                             deliveries,
                             due_ms: stored.due_ms,
+                            wanted_by: next.wanted_by,
                         },
                     ));
                 }

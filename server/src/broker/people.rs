@@ -6,8 +6,24 @@ use super::store::{Kind, key};
 use super::user::User;
 use super::{Broker, Context};
 use leveret_engine::BatchId;
+use serde_json::Value;
 
 impl Broker {
+    /// Whether there is a user of that name.
+    pub fn has_user(&self, name: &str) -> bool {
+        self.users.get(name).is_some()
+    }
+
+    /// Whether there is a virtual host of that name.
+    pub fn has_vhost(&self, name: &str) -> bool {
+        self.topology.find_vhost(name).is_some()
+    }
+
+    /// A parameter of the whole node.
+    pub fn global_parameter(&self, name: &str) -> Option<&Value> {
+        self.global_parameters.get(name)
+    }
+
     /// Makes or replaces a user.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod overflow;
 mod pump;
 mod ready;
 mod redelivery;
+mod single_active;
 
 pub use consumers::{Consumer, ConsumerKey, Rotation};
 pub(in crate::broker) use declare::{Declaration, strip_line_breaks};
@@ -104,6 +105,10 @@ pub struct Queue {
     pub(in crate::broker) dead_listed: bool,
     /// Who is served next.
     pub rotation: Rotation,
+    /// One consumer at a time is served: `x-single-active-consumer`.
+    pub single_active: bool,
+    /// Which, in such a queue.
+    pub active: Option<ConsumerKey>,
     /// It had a consumer once (an auto-delete queue waits for its first).
     pub was_consumed: bool,
     /// It waits for a cold read; delivering resumes when that is loaded.

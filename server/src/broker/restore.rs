@@ -7,6 +7,7 @@ use super::dead_letter::DeadLetterStats;
 use super::exchange::{ExchangeDefinition, ExchangeType};
 use super::ids::VhostKey;
 use super::limits::VhostLimits;
+use super::node_settings::NodeSettings;
 use super::parameters::{GlobalParameters, Parameters};
 use super::permission::{Permission, Permissions, TopicPermission};
 use super::policy::effective::EffectiveArguments;
@@ -81,6 +82,7 @@ impl Broker {
             waiters: VecDeque::new(),
             durable: BatchId(0),
             alarms: Alarms::default(),
+            node: NodeSettings::default(),
             parked: FxHashMap::default(),
             churn: Churn::default(),
             totals: super::snapshot::MessageStats::default(),
@@ -154,7 +156,7 @@ impl Broker {
         }
         self.put_permission(&user.name.clone(), vhost, permission, ctx)?;
         self.put_user(user, ctx)?;
-        Ok(())
+        self.apply_vhost_defaults(vhost, ctx)
     }
 
     fn restore(

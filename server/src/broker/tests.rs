@@ -17,6 +17,7 @@ use leveret_protocol::frame::split_frame;
 use leveret_protocol::method::*;
 use leveret_protocol::properties::PropertiesWriter;
 
+mod consumers;
 mod dead_letters;
 mod expiry;
 mod limits;

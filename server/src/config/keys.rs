@@ -3,6 +3,7 @@
 //! A key is one row. Its default is written as it would stand in a file and goes the same way, so
 //! there is no second place that could disagree.
 
+use super::node_keys::NODE;
 use super::value::{Kind, Value};
 use super::{Config, LogFormat, LogLevel, LogStream, Secret};
 
@@ -30,7 +31,7 @@ const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000; // as good as infinity, and sums
 const LEVELS: Kind = Kind::Choice(LogLevel::WORDS);
 const FORMATS: Kind = Kind::Choice(&["plaintext", "json"]);
 
-const fn key(
+pub(super) const fn key(
     pattern: &'static str,
     kind: Kind,
     default: Option<&'static str>,
@@ -41,7 +42,8 @@ const fn key(
 }
 
 /// Every served key, grouped by room.
-pub(super) const KEYS: &[&[Key]] = &[LISTENERS, LIMITS, PRESSURE, USERS, HTTP, LOGGING, ENGINE];
+pub(super) const KEYS: &[&[Key]] =
+    &[LISTENERS, LIMITS, PRESSURE, USERS, NODE, HTTP, LOGGING, ENGINE];
 
 const LISTENERS: &[Key] = &[
     key(
@@ -252,21 +254,21 @@ const USERS: &[Key] = &[
     ),
     key(
         "default_permissions.configure",
-        Kind::Text,
+        Kind::Pattern,
         Some(".*"),
         "What that user may declare and delete in that virtual host.",
         |config, _, value| config.seed.configure = value.text(),
     ),
     key(
         "default_permissions.read",
-        Kind::Text,
+        Kind::Pattern,
         Some(".*"),
         "What that user may read from in that virtual host.",
         |config, _, value| config.seed.read = value.text(),
     ),
     key(
         "default_permissions.write",
-        Kind::Text,
+        Kind::Pattern,
         Some(".*"),
         "What that user may write to in that virtual host.",
         |config, _, value| config.seed.write = value.text(),

@@ -157,6 +157,11 @@ fn finish(
             },
         }
     }
+    if problems.is_empty()
+        && let Err(problem) = config.node.settings()
+    {
+        problems.push(problem);
+    }
     unsupported.sort();
     unsupported.dedup();
     let warnings = if unsupported.is_empty() {

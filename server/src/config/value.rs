@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::broker::pattern::{Pattern, PatternError};
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
@@ -18,6 +20,10 @@ pub(super) enum Kind {
     Size(u64, u64),
     /// A number with a fraction, between 0 and this.
     Share(f64),
+    /// A time: milliseconds, or parts with ms, s, m, h, d, w as 1h30m. Read as milliseconds.
+    Duration,
+    /// A regular expression.
+    Pattern,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Any text.
@@ -37,11 +43,11 @@ pub(super) enum Value {
     Boolean(bool),
     /// Of [`Kind::Share`].
     Share(f64),
-    /// Of [`Kind::Integer`], [`Kind::ByteSize`] and [`Kind::Size`].
+    /// Of [`Kind::Integer`], [`Kind::ByteSize`], [`Kind::Size`] and [`Kind::Duration`].
     Integer(u64),
     /// Of [`Kind::Limit`]; `None` is `infinity`.
     Limit(Option<u64>),
-    /// Of [`Kind::Choice`], [`Kind::Text`] and [`Kind::Secret`].
+    /// Of [`Kind::Choice`], [`Kind::Text`], [`Kind::Pattern`] and [`Kind::Secret`].
     Text(String),
     /// Of [`Kind::Ip`].
     Ip(IpAddr),
@@ -118,6 +124,14 @@ impl Kind {
             Kind::Share(max) => {
                 text.parse().ok().filter(|share| (0.0..=max).contains(share)).map(Value::Share)
             }
+            Kind::Duration => parse_duration_ms(text).map(Value::Integer),
+            Kind::Pattern => match Pattern::new(text) {
+                Ok(_) => Some(Value::Text(text.to_owned())),
+                Err(error) => {
+                    let PatternError { reason, offset, .. } = error;
+                    return Err(format!("a regular expression: {reason} at offset {offset}"));
+                }
+            },
             Kind::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Kind::Secret if text.starts_with("encrypted:") => {
                 return Err("the value itself: encrypted values are not supported".to_owned());
@@ -160,6 +174,8 @@ impl fmt::Display for Kind {
                 "a number of bytes from {min} to {max}, as 2000000000, 2GB (of 1000) or 2GiB (of 1024)"
             ),
             Kind::Share(max) => write!(f, "a number from 0 to {max}, as 0.4"),
+            Kind::Duration => f.write_str("a time, as 90000, 90s or 1m30s"),
+            Kind::Pattern => f.write_str("a regular expression"),
             Kind::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Kind::Text | Kind::Secret => f.write_str("text"),
             Kind::Ip => f.write_str("an IP address, as 127.0.0.1 or ::1"),
@@ -177,7 +193,8 @@ impl Value {
         *value
     }
 
-    /// The number of a [`Kind::Integer`], [`Kind::ByteSize`] or [`Kind::Size`] key, whose range fits `T`.
+    /// The number of a [`Kind::Integer`], [`Kind::ByteSize`], [`Kind::Size`] or [`Kind::Duration`]
+    /// key, whose range fits `T`.
     pub(super) fn integer<T: TryFrom<u64>>(&self) -> T {
         let Value::Integer(value) = self else { unreachable!("{OTHER_KIND}") };
         T::try_from(*value).ok().expect("the key's range fits its field")
@@ -195,7 +212,7 @@ impl Value {
         *value
     }
 
-    /// The text of a [`Kind::Text`], [`Kind::Secret`] or [`Kind::Choice`] key.
+    /// The text of a [`Kind::Text`], [`Kind::Pattern`], [`Kind::Secret`] or [`Kind::Choice`] key.
     pub(super) fn text(&self) -> String {
         let Value::Text(value) = self else { unreachable!("{OTHER_KIND}") };
         value.clone()
@@ -234,6 +251,34 @@ fn parse_byte_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Milliseconds of `90000`, `90s` or `1m30s`.
+fn parse_duration_ms(text: &str) -> Option<u64> {
+    if let Ok(ms) = text.parse() {
+        return Some(ms);
+    }
+    let mut rest = text;
+    let mut sum_ms: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, behind) = rest.split_at(digits);
+        let letters =
+            behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+        let (unit, behind) = behind.split_at(letters);
+        let unit_ms = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 604_800_000,
+            _ => return None,
+        };
+        sum_ms = sum_ms.checked_add(number.parse::<u64>().ok()?.checked_mul(unit_ms)?)?;
+        rest = behind;
+    }
+    Some(sum_ms).filter(|_| !text.is_empty())
 }
 
 /// A number of bytes with a unit as RabbitMQ reads it since 3.13: single letters count in thousands.
@@ -311,6 +356,18 @@ mod tests {
     }
 
     #[test]
+    fn times_are_milliseconds_or_have_units() {
+        for (text, expected) in
+            [("90000", 90_000), ("90s", 90_000), ("1m30s", 90_000), ("1d", 86_400_000), ("5ms", 5)]
+        {
+            assert_eq!(parse_duration_ms(text), Some(expected), "{text}");
+        }
+        for wrong in ["", "s", "1x", "1.5s", "1 s", "-1s", "1s5", "99999999999999999w"] {
+            assert_eq!(parse_duration_ms(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_refusal_says_what_would_be_right() {
         let refused = |kind: Kind, text: &str| kind.parse(text).unwrap_err();
         assert_eq!(refused(Kind::Boolean, "yes"), "true or false");
@@ -329,6 +386,7 @@ mod tests {
                 (Kind::Integer(0, u64::MAX), Value::Integer(number)),
                 (Kind::ByteSize(0, u64::MAX), Value::Integer(number)),
                 (Kind::Size(0, u64::MAX), Value::Integer(number)),
+                (Kind::Duration, Value::Integer(number)),
                 (Kind::Share(1.0), Value::Share(f64::from(port) / 65_535.0)),
                 (Kind::Limit, Value::Limit(Some(number))),
                 (Kind::Listener, Value::Listener(ListenAddress::Address(address))),
@@ -342,7 +400,7 @@ mod tests {
         /// Goal: no text makes a reader panic.
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
-            for kind in [Kind::Boolean, Kind::Limit, Kind::ByteSize(0, 9), Kind::Size(0, 9), Kind::Share(1.0), Kind::Ip, Kind::Listener] {
+            for kind in [Kind::Boolean, Kind::Limit, Kind::ByteSize(0, 9), Kind::Size(0, 9), Kind::Share(1.0), Kind::Duration, Kind::Pattern, Kind::Ip, Kind::Listener] {
                 let _ = kind.parse(&text);
             }
         }

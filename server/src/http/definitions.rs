@@ -76,8 +76,9 @@ async fn import(call: Call) -> Outcome {
     let scope = call.vhost().map_or(Scope::Node, |name| Scope::Vhost(name.into()));
     let options = ParseOptions {
         scope,
+        validator: call.server.settings.credentials.validator.clone(),
+        algorithm: call.server.settings.credentials.algorithm,
         acting_user: call.principal.name().into(),
-        ..ParseOptions::default()
     };
     let plan = Plan::parse(file(&call)?.to_vec(), options).map_err(|error| refused(&error))?;
     let vhosts = call.control().vhosts().await?;

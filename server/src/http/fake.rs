@@ -115,6 +115,7 @@ impl Fake {
                 listener("http/prometheus", 15692),
             ],
             body_size_max: 100_000,
+            credentials: super::CredentialRules::default(),
         };
         let http = start(settings, listeners, handle).unwrap();
         Fake { address, dir, orders, stop, waker, event_loop: Some(event_loop), _http: http }

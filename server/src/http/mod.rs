@@ -54,6 +54,8 @@ mod matrix;
 #[cfg(test)]
 mod tests;
 
+use crate::broker::user::CredentialValidator;
+use crate::broker::user::password::HashingAlgorithm;
 pub use control::{ControlCall, ControlHandle, ControlInbox, Responder};
 
 use route::Route;
@@ -89,6 +91,17 @@ pub struct HttpSettings {
     pub listeners: Vec<ListenerInfo>,
     /// Bytes of a request body at most.
     pub body_size_max: usize,
+    /// What new passwords must be like.
+    pub credentials: CredentialRules,
+}
+
+/// What new passwords must be like, and what becomes of them.
+#[derive(Clone, Debug, Default)]
+pub struct CredentialRules {
+    /// The rule.
+    pub validator: CredentialValidator,
+    /// What they are hashed with.
+    pub algorithm: HashingAlgorithm,
 }
 
 /// A listener, as listings show it.

@@ -95,9 +95,9 @@ fn refused(error: UserError) -> ApiError {
 }
 
 /// The password a body gives: in the clear, as a hash, or none at all.
-fn password(body: &Map<String, Value>) -> Result<NewPassword, ApiError> {
+fn password(call: &Call, body: &Map<String, Value>) -> Result<NewPassword, ApiError> {
     let algorithm = match text(body, "hashing_algorithm")? {
-        None => HashingAlgorithm::default(),
+        None => call.server.settings.credentials.algorithm,
         Some(name) => HashingAlgorithm::parse(name).map_err(refused)?,
     };
     match (text(body, "password")?, text(body, "password_hash")?) {
@@ -126,7 +126,7 @@ async fn set(call: Call) -> Outcome {
     check_name(name).map_err(refused)?;
     let tags = words(&body, "tags")?.ok_or_else(|| ApiError::bad_request("tags_not_present"))?;
     let tags = Tags::new(tags.iter().map(String::as_str)).map_err(refused)?;
-    let password = password(&body)?;
+    let password = password(&call, &body)?;
     let existing = match call.control().user(name).await {
         Ok(row) => Some(row),
         Err(ApiError::NotFound) => None,

@@ -1,5 +1,6 @@
 //! The broker as a process: how it starts and stops, and clients that misbehave.
 
+mod beginning;
 mod peer;
 #[cfg(target_os = "linux")]
 mod pressure;
@@ -23,7 +24,7 @@ fn leveret(arguments: &[&str]) -> Output {
 }
 
 /// Checks that a start is refused with a message that holds `parts`.
-fn check_refused(arguments: &[&str], parts: &[&str]) {
+pub(crate) fn check_refused(arguments: &[&str], parts: &[&str]) {
     let output = leveret(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");

@@ -57,8 +57,44 @@ impl Peer {
         Peer::open_as(address, heartbeat_s, &properties)
     }
 
+    /// As somebody else, somewhere else.
+    pub(crate) fn open_in(address: SocketAddr, user: &str, password: &str, vhost: &str) -> Peer {
+        let mut peer = Peer::connect(address);
+        peer.log_in(&OwnedTable::default(), user, password);
+        peer.expect(MethodId::CONNECTION_TUNE);
+        peer.enter(0, vhost);
+        peer.expect(MethodId::CONNECTION_OPEN_OK);
+        peer.call(1, &Method::ChannelOpen);
+        peer.expect(MethodId::CHANNEL_OPEN_OK);
+        peer
+    }
+
+    /// Whether somebody is not let in.
+    pub(crate) fn is_refused(address: SocketAddr, user: &str, password: &str, vhost: &str) -> bool {
+        let mut peer = Peer::connect(address);
+        peer.log_in(&OwnedTable::default(), user, password);
+        let Ok(frame) = peer.frame() else { return true };
+        if frame.method().id() != MethodId::CONNECTION_TUNE {
+            return true;
+        }
+        peer.enter(0, vhost);
+        !peer.frame().is_ok_and(|frame| frame.method().id() == MethodId::CONNECTION_OPEN_OK)
+    }
+
     fn open_as(address: SocketAddr, heartbeat_s: u16, properties: &OwnedTable) -> Peer {
         let mut peer = Peer::connect(address);
+        peer.log_in(properties, "guest", "guest");
+        peer.expect(MethodId::CONNECTION_TUNE);
+        peer.enter(heartbeat_s, "/");
+        peer.expect(MethodId::CONNECTION_OPEN_OK);
+        peer.call(1, &Method::ChannelOpen);
+        peer.expect(MethodId::CHANNEL_OPEN_OK);
+        peer
+    }
+
+    /// Header and login. The answer is not read.
+    pub(crate) fn log_in(&mut self, properties: &OwnedTable, user: &str, password: &str) {
+        let peer = self;
         peer.send(&PROTOCOL_HEADER);
         peer.expect(MethodId::CONNECTION_START);
         peer.call(
@@ -66,18 +102,39 @@ impl Peer {
             &Method::ConnectionStartOk(ConnectionStartOk {
                 client_properties: properties.as_ref(),
                 mechanism: "PLAIN",
-                response: b"\0guest\0guest",
+                response: format!("\0{user}\0{password}").as_bytes(),
                 locale: "en_US",
             }),
         );
-        peer.expect(MethodId::CONNECTION_TUNE);
+    }
+
+    /// Tuning and virtual host. The answer is not read.
+    pub(crate) fn enter(&mut self, heartbeat_s: u16, vhost: &str) {
         let tune = ConnectionTuneOk { channel_max: 10, frame_max: 131_072, heartbeat: heartbeat_s };
-        peer.call(0, &Method::ConnectionTuneOk(tune));
-        peer.call(0, &Method::ConnectionOpen(ConnectionOpen { virtual_host: "/" }));
-        peer.expect(MethodId::CONNECTION_OPEN_OK);
-        peer.call(1, &Method::ChannelOpen);
-        peer.expect(MethodId::CHANNEL_OPEN_OK);
-        peer
+        self.call(0, &Method::ConnectionTuneOk(tune));
+        self.call(0, &Method::ConnectionOpen(ConnectionOpen { virtual_host: vhost }));
+    }
+
+    /// Reads `channel.close`: code and text.
+    pub(crate) fn channel_close(&mut self) -> (u16, String) {
+        let frame = self.frame().expect("the broker answers");
+        let Method::ChannelClose(close) = frame.method() else { panic!("{:?}", frame.method()) };
+        (close.reply_code, close.reply_text.to_owned())
+    }
+
+    /// Reads `connection.close`: code and text.
+    pub(crate) fn connection_close(&mut self) -> (u16, String) {
+        let frame = self.frame().expect("the broker answers");
+        let Method::ConnectionClose(close) = frame.method() else { panic!("{:?}", frame.method()) };
+        (close.reply_code, close.reply_text.to_owned())
+    }
+
+    /// How many messages a queue has, if there is one.
+    pub(crate) fn declare_passive(&mut self, queue: &str) -> Option<u32> {
+        self.send_queue_declare(queue, true);
+        let frame = self.frame().expect("the broker answers");
+        let Method::QueueDeclareOk(ok) = frame.method() else { return None };
+        Some(ok.message_count)
     }
 
     /// Declares a transient queue. Returns how many messages it has.
@@ -90,12 +147,16 @@ impl Peer {
 
     /// The same. The answer is not read.
     pub(crate) fn send_declare(&mut self, queue: &str) {
+        self.send_queue_declare(queue, false);
+    }
+
+    fn send_queue_declare(&mut self, queue: &str, passive: bool) {
         let none = OwnedTable::default();
         self.call(
             1,
             &Method::QueueDeclare(QueueDeclare {
                 queue,
-                passive: false,
+                passive,
                 durable: false,
                 exclusive: false,
                 auto_delete: false,
@@ -107,21 +168,26 @@ impl Peer {
 
     /// Consumes without acknowledgement. The answer is not read.
     pub(crate) fn consume(&mut self, queue: &str) {
-        self.send_consume(queue, true);
+        self.send_consume(queue, "c", true);
     }
 
     /// Consumes with acknowledgement. The answer is not read.
     pub(crate) fn consume_with_acks(&mut self, queue: &str) {
-        self.send_consume(queue, false);
+        self.send_consume(queue, "c", false);
     }
 
-    fn send_consume(&mut self, queue: &str, no_ack: bool) {
+    /// Consumes without acknowledgement, by another tag. The answer is not read.
+    pub(crate) fn consume_as(&mut self, queue: &str, tag: &str) {
+        self.send_consume(queue, tag, true);
+    }
+
+    fn send_consume(&mut self, queue: &str, consumer_tag: &str, no_ack: bool) {
         let none = OwnedTable::default();
         self.call(
             1,
             &Method::BasicConsume(BasicConsume {
                 queue,
-                consumer_tag: "c",
+                consumer_tag,
                 no_local: false,
                 no_ack,
                 exclusive: false,

@@ -1,7 +1,5 @@
 //! Memory and disk alarms: who is held back, who is not, and what clients are told.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,17 +11,7 @@ use crate::support::broker::Broker;
 /// Sets where alarms begin, as `{"memory": {"absolute": 0}}`.
 fn set_watermarks(broker: &Broker, body: &str) {
     let node = leveret_server::node_name::node_name();
-    let mut socket =
-        TcpStream::connect(("127.0.0.1", broker.management_port())).expect("the API listens");
-    let size = body.len();
-    write!(
-        socket,
-        "PUT /api/nodes/{node}/watermarks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
-         authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\ncontent-length: {size}\r\n\r\n{body}"
-    )
-    .expect("the API takes it");
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).expect("the API answers");
+    let answer = broker.http("PUT", &format!("/api/nodes/{node}/watermarks"), body);
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
 }
 

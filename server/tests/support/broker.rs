@@ -1,7 +1,7 @@
 //! One broker of the binary cargo built, on free ports and in a folder of its own.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -123,6 +123,25 @@ impl Broker {
             Ok(child) => self.child = child,
             Err(complaint) => panic!("the broker did not start again: {complaint}"),
         }
+    }
+
+    /// One call of the HTTP API as guest; the whole response.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> String {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.management))
+            .expect("the API listens");
+        let size = body.len();
+        write!(
+            socket,
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\ncontent-length: {size}\r\n\r\n{body}"
+        )
+        .expect("the API takes it");
+        let mut response = String::new();
+        socket.read_to_string(&mut response).expect("the API answers");
+        response
     }
 
     /// Runs `leveretctl` against this broker.

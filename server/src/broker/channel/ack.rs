@@ -5,7 +5,7 @@ use crate::broker::dead_letter::{Dead, Reason};
 use crate::broker::durable::mark_dirty;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::ChannelId;
-use crate::broker::queue::Returned;
+use crate::broker::queue::{ConsumerKey, Returned};
 use crate::broker::{Broker, Context};
 
 /// What happens to a delivery that leaves the unacknowledged ones.
@@ -17,6 +17,8 @@ pub(in crate::broker) enum Verdict {
     Reject,
     /// It goes back to its place in the queue.
     Requeue,
+    /// It goes back to its place in the queue, for the consumer that had it.
+    Redeliver,
 }
 
 impl Broker {
@@ -66,12 +68,17 @@ impl Broker {
         if known { Ok(()) } else { Err(unknown(tag)) }
     }
 
-    /// Puts everything the channel has outstanding back.
-    pub(in crate::broker) fn requeue_all(&mut self, index: usize, ctx: &mut Context<'_>) {
+    /// Puts everything the channel has outstanding back; `verdict` says for whom.
+    pub(in crate::broker) fn requeue_all(
+        &mut self,
+        index: usize,
+        verdict: Verdict,
+        ctx: &mut Context<'_>,
+    ) {
         let mut taken = Vec::new();
         self.channels[index].unacked.remove_all(&mut taken);
         for unacked in &taken {
-            self.settle(index, unacked, Verdict::Requeue, ctx);
+            self.settle(index, unacked, verdict, ctx);
         }
     }
 
@@ -105,8 +112,10 @@ impl Broker {
             Verdict::Requeue if queue.is_given_up(unacked.deliveries) => {
                 queue.bury(dead(unacked, Reason::DeliveryLimit), ctx.engine);
             }
-            Verdict::Requeue => {
+            Verdict::Requeue | Verdict::Redeliver => {
+                let again = verdict == Verdict::Redeliver && unacked.consumer != NO_CONSUMER;
                 let returned = Returned {
+                    wanted_by: again.then_some(ConsumerKey(unacked.consumer)),
                     addr: unacked.addr,
                     len: unacked.len,
                     body_len: unacked.body_len,

@@ -6,11 +6,12 @@ use crate::broker::durable::mark_dirty;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::{ChannelId, QueueKey};
 use crate::broker::message::Message;
-use crate::broker::queue::{Next, NextMessage, Size, report_corrupt};
+use crate::broker::queue::{Next, NextMessage, QueueKind, Size, report_corrupt};
 use crate::broker::{Broker, Context, Parked};
 use leveret_engine::Read;
 use leveret_protocol::frame::{GetOk, encode_get_ok};
 use leveret_protocol::method::{BasicGet, BasicQos, ChannelFlowOk, Method};
+use leveret_protocol::reply::ReplyCode;
 
 impl Broker {
     /// `basic.qos`.
@@ -57,6 +58,17 @@ impl Broker {
         self.authorize_queue(id.connection, Access::Read, &name)?;
         let key = self.find_queue(id.connection, &name)?;
         self.check_owner(id.connection, key)?;
+        let queue = &self.queues[key.index()];
+        if queue.single_active && queue.definition.kind == QueueKind::Quorum {
+            return Err(Exception::new(
+                ReplyCode::ResourceLocked,
+                format!(
+                    "cannot obtain access to locked {}. basic.get operations are not supported by \
+                     quorum queues with single active consumer",
+                    self.described(key)
+                ),
+            ));
+        }
         self.get_from(id, key, get.no_ack, ctx);
         Ok(())
     }
@@ -208,9 +220,17 @@ impl Broker {
                 Parked::Look(key) => self.arm_queue(key, ctx.now.unix_ms),
                 Parked::Dead(key) => self.resume_dead(key),
                 Parked::Get { channel, queue, no_ack } => {
-                    if self.has_channel(channel) && self.queues.contains(queue.index()) {
-                        ctx.effects.resume(channel.connection);
+                    if !self.connections.contains_key(&channel.connection) {
+                        continue;
+                    }
+                    ctx.effects.resume(channel.connection);
+                    if !self.has_channel(channel) {
+                        continue;
+                    }
+                    if self.queues.contains(queue.index()) {
                         self.get_from(channel, queue, no_ack, ctx);
+                    } else {
+                        self.reply(channel, &Method::BasicGetEmpty, ctx);
                     }
                 }
             }

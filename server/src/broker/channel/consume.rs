@@ -6,7 +6,7 @@ use crate::broker::durable::mark_dirty;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::{ChannelId, QueueKey};
 use crate::broker::names::generated_name;
-use crate::broker::queue::{Consumer, ConsumerKey};
+use crate::broker::queue::{Consumer, ConsumerKey, QueueKind};
 use crate::broker::{Broker, Context};
 use leveret_protocol::field::FieldTable;
 use leveret_protocol::method::{BasicCancel, BasicCancelOk, BasicConsume, BasicConsumeOk, Method};
@@ -31,12 +31,16 @@ impl Broker {
                 consume.consumer_tag
             )));
         }
+        self.check_consumer_limit(index)?;
         let name = self.queue_name(index, consume.queue)?;
         self.authorize_queue(id.connection, Access::Read, &name)?;
         let key = self.find_queue(id.connection, &name)?;
         self.check_owner(id.connection, key)?;
         let priority = self.check_consume_arguments(key, consume.arguments)?;
-        self.check_exclusive_use(key, consume.exclusive)?;
+        // Quorum queues know no exclusive consumers: the flag is ignored, as on RabbitMQ.
+        let is_classic = self.queues[key.index()].definition.kind == QueueKind::Classic;
+        let exclusive = consume.exclusive && is_classic;
+        self.check_exclusive_use(key, exclusive)?;
         let tag: Rc<str> = if consume.consumer_tag.is_empty() {
             generated_name("amq.ctag-", ctx.now.entropy, self.churn_seed()).into()
         } else {
@@ -49,7 +53,7 @@ impl Broker {
             channel_index: index,
             queue: key,
             no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
+            exclusive,
             priority,
             prefetch: channel.prefetch,
             unacked: 0,
@@ -131,7 +135,7 @@ impl Broker {
     fn check_exclusive_use(&self, key: QueueKey, exclusive: bool) -> Outcome {
         let queue = &self.queues[key.index()];
         let held = queue.rotation.iter().any(|consumer| self.consumers[consumer.index()].exclusive);
-        if held || (exclusive && !queue.rotation.is_empty()) {
+        if held || (exclusive && (queue.single_active || !queue.rotation.is_empty())) {
             let described = self.described(key);
             return Err(Exception::refused(format!("{described} in exclusive use")));
         }

@@ -72,6 +72,11 @@ impl Rotation {
         self.members.iter().map(|(_, key)| *key)
     }
 
+    /// Whether it is one of them.
+    pub fn contains(&self, key: ConsumerKey) -> bool {
+        self.members.iter().any(|(_, other)| *other == key)
+    }
+
     /// Joins behind its equals.
     pub fn insert(&mut self, key: ConsumerKey, priority: i64) {
         let at = self.members.partition_point(|(other, _)| priority <= *other);

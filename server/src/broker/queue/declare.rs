@@ -11,7 +11,7 @@ use crate::broker::names::generated_name;
 use crate::broker::snapshot::MessageStats;
 use crate::broker::{Broker, Context};
 use leveret_engine::{BatchId, Seq};
-use leveret_protocol::field::OwnedTable;
+use leveret_protocol::field::{FieldValue, OwnedTable};
 use leveret_protocol::method::{
     Method, QueueDeclare, QueueDeclareOk, QueueDelete, QueueDeleteOk, QueuePurge, QueuePurgeOk,
 };
@@ -112,6 +112,7 @@ impl Broker {
     ) -> Result<(QueueKey, Option<BatchId>), Exception> {
         let vhost_name = self.topology.vhost(vhost).name.clone();
         self.check_queue_limit(vhost, declaration.name)?;
+        self.check_node_queue_limit(declaration.name)?;
         let arguments = declaration.arguments.as_ref();
         let default = self.default_queue_kind(vhost, &declaration);
         let kind = queue_kind(arguments, default, declaration.name, &vhost_name)?;
@@ -158,6 +159,8 @@ impl Broker {
         let key = QueueKey::from_index(slot.key());
         let (vhost, name) = (definition.vhost, definition.name.clone());
         let durable = definition.durable;
+        let single_active = definition.arguments.as_ref().get("x-single-active-consumer");
+        let single_active = single_active.and_then(FieldValue::as_bool).unwrap_or(false);
         slot.insert(Queue {
             key,
             definition,
@@ -170,6 +173,8 @@ impl Broker {
             dead: VecDeque::new(),
             dead_listed: false,
             rotation: Rotation::default(),
+            single_active,
+            active: None,
             was_consumed: false,
             parked: None,
             dirty: false,
@@ -400,7 +405,9 @@ impl Broker {
     fn default_queue_kind(&self, vhost: VhostKey, declaration: &Declaration<'_>) -> QueueKind {
         // A type that cannot take the declared properties falls back to classic, as on RabbitMQ.
         let fits = declaration.durable && !declaration.auto_delete && declaration.owner.is_none();
-        match self.topology.vhost(vhost).default_queue_type.as_str() {
+        let of_vhost = self.topology.vhost(vhost).default_queue_type.as_str();
+        let of_node = self.node.default_queue_type.as_str();
+        match if of_vhost.is_empty() { of_node } else { of_vhost } {
             "quorum" if fits && !declaration.server_named => QueueKind::Quorum,
             _ => QueueKind::Classic,
         }

@@ -3,7 +3,7 @@
 //! A queue is pumped once per batch of input, not once per message: whatever made it possible to
 //! deliver (a publish, an acknowledgement, room in an outbox) puts it on the list.
 
-use super::{Consumer, ConsumerKey, Level, Queue};
+use super::{Consumer, ConsumerKey, Level, Queue, Returned};
 use crate::broker::channel::Channel;
 use crate::broker::channel::unacked::Unacked;
 use crate::broker::dead_letter::MOVES_MAX;
@@ -26,6 +26,8 @@ pub struct NextMessage {
     pub addr: Addr,
     /// How often it will have been delivered, this time included.
     pub deliveries: u32,
+    /// Who should have it again, if that can be.
+    pub wanted_by: Option<ConsumerKey>,
 }
 
 /// What a queue counts of a message, and notes about one that is outstanding.
@@ -78,15 +80,16 @@ impl Level {
     fn next(&mut self, engine: &mut Engine) -> Next {
         let Level { priority: level, log, ref mut ready, .. } = *self;
         if let Some((seq, returned)) = ready.first_returned() {
-            let deliveries = returned.deliveries + 1;
-            return Next::Entry(NextMessage { level, seq, addr: returned.addr, deliveries });
+            let Returned { addr, deliveries, wanted_by, .. } = returned;
+            let deliveries = deliveries + 1;
+            return Next::Entry(NextMessage { level, seq, addr, deliveries, wanted_by });
         }
         match engine.next(log, ready.cursor) {
             leveret_engine::Next::Entry { seq, addr } => {
                 // Settled entries in between were never counted as ready.
                 ready.cursor = seq;
                 let deliveries = if seq < ready.redelivered_below { 2 } else { 1 };
-                Next::Entry(NextMessage { level, seq, addr, deliveries })
+                Next::Entry(NextMessage { level, seq, addr, deliveries, wanted_by: None })
             }
             leveret_engine::Next::End => Next::Empty,
             leveret_engine::Next::Pending(ticket) => Next::Pending(ticket),
@@ -140,6 +143,7 @@ impl Broker {
         let Broker { queues, consumers, channels, totals, timers, .. } = self;
         let mut expired = 0;
         let queue = &mut queues[key.index()];
+        queue.elect(consumers);
         if queue.parked.is_some() || queue.rotation.is_empty() {
             return;
         }
@@ -148,12 +152,19 @@ impl Broker {
                 return;
             }
             let able = |key| is_able(key, consumers, channels, ctx.effects);
-            let Some(consumer_key) = queue.rotation.first(able) else { return };
+            let Some(turn) = queue.turn(consumers, able) else { return };
             let next = match queue.next(ctx.engine) {
                 Next::Entry(next) => next,
                 Next::Empty => return,
                 Next::Pending(ticket) => break ticket,
             };
+            let wanted_by = next.wanted_by.filter(|wanted| {
+                let consumer = consumers.get(wanted.index());
+                // The slot may have a new tenant: then it is merely served out of turn.
+                consumer.is_some_and(|consumer| consumer.queue == key)
+                    && is_able(*wanted, consumers, channels, ctx.effects)
+            });
+            let consumer_key = wanted_by.unwrap_or(turn);
             let consumer = &mut consumers[consumer_key.index()];
             let channel = &mut channels[consumer.channel_index];
             let delivered = deliver(queue, &next, consumer_key, consumer, channel, ctx);
@@ -168,7 +179,7 @@ impl Broker {
                 }
                 Err(Undelivered::Expired) => return queue.arm(ctx.now.unix_ms, timers),
             }
-            queue.rotation.served(consumer_key);
+            queue.served(consumer_key);
         };
         queue.parked = Some(ticket);
         self.park(ticket, Parked::Queue(key));

@@ -4,6 +4,7 @@
 //! Only messages that were taken and came back are remembered one by one; they stand before the
 //! cursor, so they are always older than what follows it.
 
+use super::ConsumerKey;
 use crate::broker::message::MESSAGE_HEADER_SIZE;
 use leveret_engine::{Addr, Seq};
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub struct Returned {
     pub body_len: u32,
     /// How often it was delivered.
     pub deliveries: u32,
+    /// Who should have it again, if that can be.
+    pub wanted_by: Option<ConsumerKey>,
     /// When it expires by a time of its own, in Unix milliseconds, or `NEVER_MS`.
     pub due_ms: u64,
 }
