@@ -344,9 +344,15 @@ impl Wal {
         given_up
     }
 
-    /// Whether messages and definitions are refused for want of disk space.
-    pub(crate) fn refuses(&self) -> bool {
-        self.refuses
+    /// Whether messages and definitions are refused for want of disk space, or are about to be.
+    pub(crate) fn is_full(&self) -> bool {
+        if self.refuses || !self.spares.is_disk_full() {
+            return self.refuses;
+        }
+        let next = usize::from(self.segments.get(self.active + 1).is_some());
+        let end = self.batch.lsn().0 + self.batch.len() as u64;
+        let room = self.segments.end(self.active).0.saturating_sub(end);
+        self.spares.count() + next <= SPARES_HELD && room < self.segment_size / LAST_PART
     }
 
     /// Publishes are refused once the disk is full and what is left is held for others, until there
@@ -516,6 +522,9 @@ pub(crate) fn salt_low(salt: u64) -> u32 {
     u32::try_from(salt & u64::from(u32::MAX)).expect("masked to 32 bits")
 }
 
+/// The last part of the last segment is for publishes that came already when others are told to
+/// wait.
+const LAST_PART: u64 = 4;
 /// A log that appended this part of a segment since it was opened is in use.
 const USED_PART: u64 = 64;
 /// Chunks remembered for reuse; one whose batches are held longer is freed with them.

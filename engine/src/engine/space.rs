@@ -27,10 +27,11 @@ impl Engine {
         self.wal.give_up_spare(self.storage.as_mut())
     }
 
-    /// Whether messages and definitions are refused because the disk is full. What makes room,
-    /// settles above all, goes on.
+    /// Whether the disk is so full that durable messages and definitions are refused, or will be
+    /// soon: whoever is told in time to wait meets no refusal. What makes room, settles above all,
+    /// goes on.
     pub fn is_full(&self) -> bool {
-        self.wal.refuses()
+        self.wal.is_full()
     }
 }
 
@@ -61,18 +62,31 @@ mod tests {
         }
     }
 
-    /// Publishes until the disk is full. Returns what is in the queue.
-    fn fill(engine: &mut Engine, queue: QueueId, now_ns: &mut u64) -> Vec<(Seq, Addr, u32)> {
+    /// Publishes until the disk is full. Returns what is in the queue, and how many there were when
+    /// publishers should have been told to wait.
+    fn fill_up(
+        engine: &mut Engine,
+        queue: QueueId,
+        now_ns: &mut u64,
+    ) -> (Vec<(Seq, Addr, u32)>, Option<usize>) {
         let mut messages = Vec::new();
+        let mut told_at = None;
         loop {
+            if engine.is_full() {
+                told_at = told_at.or(Some(messages.len()));
+            }
             let tail = engine.tail(queue);
             match engine.append(&[&[7; 2000]], true, &[queue]) {
                 Ok(done) => messages.push((tail, done.addr, done.len)),
-                Err(EngineError::Full) => return messages,
+                Err(EngineError::Full) => return (messages, told_at),
                 Err(error) => panic!("{error}"),
             }
             run(engine, now_ns);
         }
+    }
+
+    fn fill(engine: &mut Engine, queue: QueueId, now_ns: &mut u64) -> Vec<(Seq, Addr, u32)> {
+        fill_up(engine, queue, now_ns).0
     }
 
     #[test]
@@ -84,8 +98,9 @@ mod tests {
             let mut now_ns = 0;
             let queue = engine.create_queue(true).unwrap();
             let other = engine.create_queue(true).unwrap();
-            let messages = fill(&mut engine, queue, &mut now_ns);
+            let (messages, told_at) = fill_up(&mut engine, queue, &mut now_ns);
             assert!(50 < messages.len());
+            assert!(told_at.is_some_and(|told| told + 2 <= messages.len()), "{told_at:?}");
             assert!(engine.is_full());
             assert!(matches!(engine.put_meta(b"k", b"v"), Err(EngineError::Full)));
             assert!(matches!(engine.create_queue(true), Err(EngineError::Full)));

@@ -1,8 +1,11 @@
 //! The storage contract on `io_uring`: the kernel's own threads, one submission per operation.
 //!
 //! A [`Verb::WriteSync`] is a chain of linked writes ending in a data sync; a short write breaks
-//! the chain. Completions wake the loop by an eventfd. The ring is made for a single issuer with
-//! deferred task work, so completing never interrupts the loop; it must stay on its thread.
+//! the chain. Every operation is handed to the kernel's workers outright: they put its completion
+//! into the ring themselves and raise the eventfd once, so the loop is woken once a commit, is
+//! never interrupted, and makes no call to reap. Writes are told to complete silently when they
+//! succeed; where one fails, its completion is the only one of its chain. (With deferred task
+//! work, each step of a chain woke the loop, and reaping it woke it again.)
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -39,8 +42,6 @@ struct Flight {
     file: Arc<File>,
     offset: u64,
     payload: Payload,
-    steps_left: u64,
-    fault: Option<Fault>,
 }
 
 enum Payload {
@@ -61,10 +62,12 @@ impl UringStorage {
     pub(super) fn probe() -> io::Result<(IoUring, OwnedFd)> {
         let ring = IoUring::builder()
             .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
             .setup_cqsize(4 * RING_ENTRIES)
             .build(RING_ENTRIES)?;
+        if !ring.params().is_feature_skip_cqe_on_success() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        ring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX, 0])?;
         let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         ring.submitter().register_eventfd(event.as_raw_fd())?;
         Ok((ring, event))
@@ -83,12 +86,12 @@ impl UringStorage {
         let flight = self.flights[index].insert(flight);
         self.flying += 1;
         let mut entries = steps(flight);
-        flight.steps_left = entries.len() as u64;
         let last = entries.len() - 1;
         for (step, entry) in entries.iter_mut().enumerate() {
-            let link = if step < last { Flags::IO_LINK } else { Flags::empty() };
+            let chained = Flags::ASYNC | Flags::IO_LINK | Flags::SKIP_SUCCESS;
+            let flags = if step < last { chained } else { Flags::ASYNC };
             let user_data = (index as u64) << STEP_BITS | step as u64;
-            *entry = entry.clone().flags(link).user_data(user_data);
+            *entry = entry.clone().flags(flags).user_data(user_data);
         }
         self.push(&entries);
     }
@@ -99,50 +102,42 @@ impl UringStorage {
         // JUSTIFICATION: handing memory to the kernel has no safe form.
         // SAFETY: every pointer in `entries` points into a `Flight` in `self.flights` (heap memory
         // that does not move with it, or a mapping it keeps alive), which is dropped only after
-        // all its steps completed, also when the storage itself is dropped.
+        // its last step completed or the first one that failed, behind which no other is begun;
+        // also when the storage itself is dropped.
         unsafe { queue.push_multiple(entries) }.expect("a chain is shorter than the ring");
         drop(queue);
-        self.enter(0);
+        let count = self.enter(0);
+        // The rest of a chain that was cut would run by itself: a sync before its write.
+        assert_eq!(count, entries.len(), "the kernel took only a part of a chain");
     }
 
-    /// Submits what is queued, runs deferred work, and waits for `want` completions.
-    fn enter(&mut self, want: usize) {
+    /// Submits what is queued and waits for `want` completions. Returns how many steps were taken.
+    fn enter(&mut self, want: usize) -> usize {
         loop {
             match self.ring.submit_and_wait(want) {
-                Ok(_) => return,
+                Ok(count) => return count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(EBUSY) => self.reap(), // make room
                 Err(error) => panic!("io_uring_enter failed on a valid ring: {error}"),
             }
         }
     }
 
-    /// Takes completions off the ring and notes them in their flights.
-    fn reap(&mut self) {
+    /// Takes completions off the ring. A flight has one.
+    fn collect(&mut self, done: &mut Vec<Completion>) {
+        done.append(&mut self.refused);
         for entry in self.ring.completion() {
             let index = usize::try_from(entry.user_data() >> STEP_BITS).expect("a table index");
             let step = usize::try_from(entry.user_data() & STEP_MASK).expect("below the ring size");
-            let flight = self.flights[index].as_mut().expect("completes while it is under way");
-            flight.note(step, entry.result());
-        }
-    }
-
-    fn collect(&mut self, done: &mut Vec<Completion>) {
-        self.reap();
-        done.append(&mut self.refused);
-        for slot in &mut self.flights {
-            if let Some(flight) = slot.take_if(|flight| flight.steps_left == 0) {
-                self.flying -= 1;
-                done.push(flight.land());
-            }
+            let flight = self.flights[index].take().expect("it completes once");
+            self.flying -= 1;
+            done.push(flight.land(step, entry.result()));
         }
     }
 }
 
 impl Flight {
-    /// Notes the result of one step.
-    fn note(&mut self, step: usize, result: i32) {
-        self.steps_left -= 1;
+    /// What went wrong in the step that completed, if anything did.
+    fn fault(&self, step: usize, result: i32) -> Option<Fault> {
         let (op, expected) = match &self.payload {
             Payload::Write(data) | Payload::WriteSync(data) if step < data.len() => {
                 ("write", data[step].len())
@@ -154,18 +149,15 @@ impl Flight {
             Payload::SyncDirectory => ("sync the directory of", 0),
         };
         let source = match usize::try_from(result) {
-            Ok(count) if count == expected => return,
+            Ok(count) if count == expected => return None,
             Ok(_) => io::ErrorKind::UnexpectedEof.into(), // short: at the file's or the disk's end
             Err(_) => io::Error::from_raw_os_error(-result),
         };
-        if self.fault.is_none() {
-            // The first one says why; the rest of its chain is merely canceled.
-            self.fault = Some(Fault { op, offset: self.offset, source });
-        }
+        Some(Fault { op, offset: self.offset, source })
     }
 
-    fn land(self) -> Completion {
-        let result = match (self.fault, self.payload) {
+    fn land(self, step: usize, result: i32) -> Completion {
+        let result = match (self.fault(step, result), self.payload) {
             (Some(fault), _) => Err(fault),
             (None, Payload::Read(buffer)) => Ok(buffer.into()),
             (None, Payload::Load(map, len)) => {
@@ -262,13 +254,13 @@ impl Storage for UringStorage {
                 }
             },
         };
-        self.launch(Flight { token, file, offset, payload, steps_left: 0, fault: None });
+        self.launch(Flight { token, file, offset, payload });
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) {
         let mut count = [0; 8];
         let _no_event = rustix::io::read(&self.event, &mut count); // before looking, to miss none
-        if 0 < self.flying {
+        if self.ring.submission().cq_overflow() {
             self.enter(0);
         }
         self.collect(done);
@@ -304,6 +296,7 @@ impl std::fmt::Debug for UringStorage {
 
 /// Submission slots; the longest chain is a commit's writes and its sync.
 const RING_ENTRIES: u32 = 256;
+/// Kernel threads at once: more than there are slow reads, lest a commit wait for one.
+const WORKERS_MAX: u32 = 32;
 const STEP_BITS: u32 = 16;
 const STEP_MASK: u64 = (1 << STEP_BITS) - 1;
-const EBUSY: i32 = 16;

@@ -62,6 +62,8 @@ pub struct Reading {
 pub struct Alarms {
     watermarks: Watermarks,
     reading: Reading,
+    /// The log takes no more messages, or will soon not.
+    log_full: bool,
     memory: bool,
     disk: bool,
 }
@@ -118,12 +120,13 @@ impl Alarms {
             ));
         }
         let limit = self.disk_free_limit();
-        let disk = disk_free.is_some_and(|free| free < limit);
+        let disk = self.log_full || disk_free.is_some_and(|free| free < limit);
         if disk != self.disk {
             let (state, consequence) = words(disk);
             let free = disk_free.unwrap_or_default();
+            let log = if self.log_full { " the log finds no room," } else { "" };
             changes.push(format!(
-                "disk alarm {state}: {free} bytes free, watermark at {limit}{consequence}"
+                "disk alarm {state}:{log} {free} bytes free, watermark at {limit}{consequence}"
             ));
         }
         (self.memory, self.disk) = (memory, disk);
@@ -156,6 +159,14 @@ impl Broker {
     pub fn on_reading(&mut self, reading: Reading, ctx: &mut Context<'_>) {
         self.alarms.reading = reading;
         self.judge_alarms(ctx);
+    }
+
+    /// The log ran out of room, or has some again.
+    pub fn on_log_full(&mut self, full: bool, ctx: &mut Context<'_>) {
+        if self.alarms.log_full != full {
+            self.alarms.log_full = full;
+            self.judge_alarms(ctx);
+        }
     }
 
     fn judge_alarms(&mut self, ctx: &mut Context<'_>) {
@@ -210,6 +221,17 @@ mod tests {
         let mut alarms = alarms(Threshold::OfMemory(0.0), Threshold::Bytes(0));
         assert_eq!(reason(&mut alarms, 1, 0), Some("low on memory"));
         assert_eq!(alarms.resources(), ["memory"]);
+    }
+
+    /// Goal: a log without room is a disk alarm whatever the system says of the disk: quotas and
+    /// other limits are not in its figures.
+    #[test]
+    fn a_log_without_room_is_a_disk_alarm() {
+        let mut alarms = alarms(Threshold::OfMemory(0.5), Threshold::Bytes(100));
+        alarms.log_full = true;
+        assert_eq!(reason(&mut alarms, 0, 1000), Some("low on disk"));
+        alarms.log_full = false;
+        assert_eq!(reason(&mut alarms, 0, 1000), None);
     }
 
     /// Goal: where the system tells nothing, nothing is alarming.

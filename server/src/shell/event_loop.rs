@@ -439,6 +439,9 @@ impl EventLoop {
         if let Some(deadline_ns) = self.core.engine.submit(now_ns)? {
             self.alarm.arm(deadline_ns, now_ns)?;
         }
+        let (broker, mut ctx) = self.core.call();
+        broker.on_log_full(ctx.engine.is_full(), &mut ctx);
+        self.fulfil_requests();
         Ok(())
     }
 
