@@ -57,6 +57,12 @@ impl ColdReads {
         Some(Ok(self.get(lsn, len)))
     }
 
+    /// Makes a ticket for something else that must be waited for.
+    pub(crate) fn new_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
     /// What [`ColdReads::find`] found last.
     pub(crate) fn get(&self, lsn: Lsn, len: usize) -> &[u8] {
         let window = self.windows.last().filter(|window| window.covers(lsn, len));
@@ -71,8 +77,7 @@ impl ColdReads {
         if let Some(load) = self.loads.iter().find(|load| load.covers(lsn, len)) {
             return load.ticket;
         }
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
+        let ticket = self.new_ticket();
         self.loads.push_back(Load { ticket, start, len: load_len, started: false });
         ticket
     }

@@ -30,6 +30,14 @@ pub struct EngineConfig {
     pub resident_bytes_max: usize,
     /// Bytes read from disk at once when a message is not in memory.
     pub read_ahead: usize,
+    /// Bytes of log that are worth a checkpoint, at least.
+    pub checkpoint_bytes: u64,
+    /// Pages of an index file.
+    pub index_file_pages: u32,
+    /// Full index pages whose entries may stay in memory, over all queues.
+    pub index_resident_pages_max: usize,
+    /// Index pages kept in memory after they were read.
+    pub index_cache_pages: usize,
 }
 
 impl Default for EngineConfig {
@@ -41,6 +49,10 @@ impl Default for EngineConfig {
             batch_size_max: 1 << 20,
             resident_bytes_max: 4 << 20,
             read_ahead: 256 << 10,
+            checkpoint_bytes: 64 << 20,
+            index_file_pages: 8192,
+            index_resident_pages_max: 512,
+            index_cache_pages: 2048,
         }
     }
 }
@@ -55,6 +67,10 @@ impl EngineConfig {
             batch_size_max: 16 << 10,
             resident_bytes_max: 16 << 10,
             read_ahead: BLOCK_SIZE,
+            checkpoint_bytes: 32 << 10,
+            index_file_pages: 8,
+            index_resident_pages_max: 1,
+            index_cache_pages: 4,
         }
     }
 

@@ -5,16 +5,20 @@
 //! itself, opening it, and the rare things: definitions and queues.
 
 mod append;
+mod checkpointing;
 mod commit;
+mod paging;
 mod read;
+mod rebuild;
 mod settle;
 mod space;
 mod transaction;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use crate::checkpoint::make_slots;
 use crate::chunk::Chunks;
 use crate::cold::ColdReads;
 use crate::config::EngineConfig;
@@ -22,7 +26,8 @@ use crate::directory::DataDirectory;
 use crate::error::EngineError;
 use crate::group_commit::GroupCommit;
 use crate::ids::{Addr, BatchId, Lsn, QueueId, Seq, Ticket};
-use crate::large::LargeMessages;
+use crate::index_file::IndexFiles;
+use crate::large::{LargeMessages, Part};
 use crate::queue_log::QueueLog;
 use crate::record::RecordKind;
 use crate::recovery::{Found, recover};
@@ -35,7 +40,8 @@ pub use commit::Completed;
 pub use read::{Next, Read};
 pub use transaction::TransactionSize;
 
-use settle::Settlements;
+use checkpointing::Checkpoints;
+use settle::{Drain, Settlements};
 
 /// A storage engine over one data directory.
 ///
@@ -52,17 +58,27 @@ pub struct Engine {
     flight: Option<Flight>,
     /// Whether a write or sync of the log failed.
     poisoned: bool,
+    /// Why, where nobody could be told yet.
+    failure: Option<EngineError>,
     /// Whether a transaction was begun and not ended.
     in_transaction: bool,
     /// Whether something that must be logged found no room in this tick.
     held_up: bool,
     queues: Vec<Option<QueueLog>>,
     free_queues: Vec<QueueId>,
-    /// Deleted queues with messages left.
-    dying: Vec<QueueId>,
+    /// What deleted and purged queues still hold.
+    drains: VecDeque<Drain>,
+    /// The read that draining waits for.
+    drain_ticket: Option<Ticket>,
+    /// Deleted queues with nothing left, whose last settles may not be logged.
+    drained: Vec<QueueId>,
     metas: BTreeMap<Box<[u8]>, Box<[u8]>>,
     large: LargeMessages,
+    /// Groups of parts whose commit has not come.
+    open_groups: BTreeMap<u64, Vec<Part>>,
     next_group: u64,
+    index: IndexFiles,
+    checkpoints: Checkpoints,
     transient: Chunks,
     settlements: Settlements,
     cold: ColdReads,
@@ -170,10 +186,13 @@ impl Engine {
     ) -> Result<(Engine, Recovered), EngineError> {
         config.check();
         let found = recover(storage.as_mut(), config.segment_size)?;
-        let Found { state, position, store, epoch, segment_size } = found;
+        let Found { mut state, position, store, epoch, segment_size, .. } = found;
         let new_store = u128::from(storage.random()) << 64 | u128::from(storage.random());
         let identity = Identity { store: store.unwrap_or(new_store), epoch: epoch + 1 };
         let durable = BatchId(position.sequence - 1);
+        let slots = make_slots(found.slots, storage.as_mut())?;
+        let checkpoints = Checkpoints::new(slots, found.checkpoint, found.replayed);
+        let index = open_index(&config, identity.epoch, &mut state.queues, storage.as_mut())?;
         let segments = state.segments;
         let wal = Wal::open(&config, identity, segments, segment_size, position, storage.as_mut())?;
         let mut engine = Engine {
@@ -184,14 +203,20 @@ impl Engine {
             commit: GroupCommit::new(durable),
             flight: None,
             poisoned: false,
+            failure: None,
             in_transaction: false,
             held_up: false,
             queues: Vec::new(),
             free_queues: Vec::new(),
-            dying: Vec::new(),
+            drains: VecDeque::new(),
+            drain_ticket: None,
+            drained: Vec::new(),
             metas: state.metas,
             large: state.large,
+            open_groups: BTreeMap::new(),
             next_group: state.next_group,
+            index,
+            checkpoints,
             transient: Chunks::new(),
             settlements: Settlements::default(),
             cold: ColdReads::default(),
@@ -201,6 +226,7 @@ impl Engine {
             counters: Counters::default(),
         };
         engine.adopt_queues(state.queues);
+        engine.rebuild_pages()?;
         let recovered = engine.describe();
         Ok((engine, recovered))
     }
@@ -211,7 +237,10 @@ impl Engine {
             self.free_queues.extend((self.queues.len()..id.index()).map(queue_id));
             self.queues.resize_with(id.index(), || None);
             if log.is_dying() {
-                self.dying.push(id);
+                self.drains.push_back(Drain { queue: id, from: Seq(0), to: Seq(u64::MAX) });
+            }
+            for _ in 0..log.full_pages() {
+                self.index.note_filled(id);
             }
             self.queues.push(Some(log));
         }
@@ -301,7 +330,7 @@ impl Engine {
             self.log(RecordKind::DeleteQueue, queue.0, &[])?;
         }
         self.queue_mut(queue).set_dying();
-        self.dying.push(queue);
+        self.drains.push_back(Drain { queue, from: Seq(0), to: Seq(u64::MAX) });
         Ok(())
     }
 
@@ -375,6 +404,25 @@ impl Engine {
     fn queue_mut(&mut self, queue: QueueId) -> &mut QueueLog {
         self.queues[queue.index()].as_mut().expect("the queue exists")
     }
+}
+
+/// Opens the index files with the pages that queues have.
+fn open_index(
+    config: &EngineConfig,
+    epoch: u64,
+    queues: &mut BTreeMap<QueueId, QueueLog>,
+    storage: &mut dyn Storage,
+) -> Result<IndexFiles, EngineError> {
+    for log in queues.values_mut() {
+        while log.take_dead_page().is_some() {}
+    }
+    let used = queues.values().flat_map(|log| log.pages_from(0));
+    IndexFiles::open(config, epoch, used, storage).map_err(|source| EngineError::Io {
+        op: "open",
+        path: "the index files".into(),
+        offset: None,
+        source,
+    })
 }
 
 fn queue_id(index: usize) -> QueueId {

@@ -18,7 +18,7 @@ pub(crate) const RECORD_HEADER_SIZE: usize = 24;
 pub(crate) const RECORD_ALIGN: usize = 8;
 /// The format this code writes.
 pub(crate) const FORMAT_MAJOR: u16 = 1;
-const FORMAT_MINOR: u16 = 0;
+pub(crate) const FORMAT_MINOR: u16 = 0;
 
 const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"LVRTSEG1");
 const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"LvBt");
@@ -230,6 +230,26 @@ pub(crate) fn record_crc(record: &[u8], salt: u32) -> u32 {
     let mut hasher = Hasher::new_with_initial(salt);
     hasher.update(&record[4..]);
     hasher.finalize()
+}
+
+/// Bytes being decoded, front first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Input<'a> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.bytes(4).map(|bytes| get_u32(bytes, 0))
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.bytes(8).map(|bytes| get_u64(bytes, 0))
+    }
 }
 
 #[inline]

@@ -84,6 +84,16 @@ impl LargeMessages {
         }
     }
 
+    /// All messages: commit, size, parts and places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Lsn, &Large, Vec<(QueueId, Seq)>)> {
+        let mut places = BTreeMap::<Lsn, Vec<_>>::new();
+        for (place, commit) in &self.places {
+            places.entry(*commit).or_default().push(*place);
+        }
+        let of = move |commit: &Lsn| places.remove(commit).unwrap_or_default();
+        self.messages.iter().scan(of, |of, (commit, large)| Some((*commit, large, of(commit))))
+    }
+
     /// The message committed at `commit`, once all its parts have been joined.
     pub(crate) fn joined(&self, commit: Lsn) -> Option<&[u8]> {
         let joined = self.joined.as_ref().filter(|joined| joined.commit == commit)?;

@@ -17,6 +17,7 @@
 #![deny(clippy::big_endian_bytes)]
 
 mod batch;
+mod checkpoint;
 mod chunk;
 mod cold;
 mod config;
@@ -26,6 +27,7 @@ mod error;
 mod format;
 mod group_commit;
 mod ids;
+mod index_file;
 mod large;
 mod queue_log;
 mod record;

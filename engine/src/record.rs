@@ -263,6 +263,8 @@ pub(crate) struct SettledRun {
     pub(crate) delivered: Seq,
     /// Bytes of the messages.
     pub(crate) bytes: u64,
+    /// How many of the places never had a record: their messages were transient.
+    pub(crate) holes: u32,
 }
 
 impl SettledRun {
@@ -273,6 +275,8 @@ impl SettledRun {
         out.extend_from_slice(&self.first.0.to_le_bytes());
         out.extend_from_slice(&self.delivered.0.to_le_bytes());
         out.extend_from_slice(&self.bytes.to_le_bytes());
+        out.extend_from_slice(&self.holes.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
     }
 }
 
@@ -289,6 +293,7 @@ impl<'a> Runs<'a> {
             first: Seq(get_u64(run, 8)),
             delivered: Seq(get_u64(run, 16)),
             bytes: get_u64(run, 24),
+            holes: get_u32(run, 32),
         })
     }
 }
@@ -350,7 +355,7 @@ pub(crate) const TARGET_SIZE: usize = 12;
 /// Bytes of a [`Source`].
 pub(crate) const SOURCE_SIZE: usize = 32;
 /// Bytes of a [`SettledRun`].
-pub(crate) const SETTLED_RUN_SIZE: usize = 32;
+pub(crate) const SETTLED_RUN_SIZE: usize = 40;
 /// Bytes of a [`Release`].
 pub(crate) const RELEASE_SIZE: usize = 24;
 /// Bytes in front of the targets of a commit: group and size of the message.
@@ -402,6 +407,7 @@ mod tests {
             first: Seq(10),
             delivered: Seq(20),
             bytes: 9,
+            holes: 2,
         };
         let release = Release { segment: 3, references: 5, bytes: 9 };
         let mut payload = Vec::new();

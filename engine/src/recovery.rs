@@ -28,6 +28,7 @@
 
 use std::path::PathBuf;
 
+use crate::checkpoint::{Body, Header, Slots, read_slots};
 use crate::error::{Corruption, EngineError};
 use crate::format::{
     BATCH_HEADER_SIZE, BLOCK_SIZE, BatchHeader, HeaderFault, RECORD_HEADER_SIZE, RecordHeader,
@@ -50,16 +51,29 @@ pub(crate) struct Found {
     /// The highest epoch so far.
     pub(crate) epoch: u64,
     pub(crate) segment_size: u64,
+    /// The files of the checkpoints, where there are some.
+    pub(crate) slots: [Option<FileId>; 2],
+    /// The slot and number of the checkpoint that recovery started from.
+    pub(crate) checkpoint: Option<(usize, u64)>,
+    /// Bytes of log that were replayed.
+    pub(crate) replayed: u64,
 }
 
-/// Reads the log of `storage`, whose segments have `segment_size` bytes unless they say otherwise.
-pub(crate) fn recover(storage: &mut dyn Storage, segment_size: u64) -> Result<Found, EngineError> {
-    let files = open_files(storage)?;
-    let store = files.segments.first().map(|segment| segment.header.store);
-    let segment_size = files.segments.first().map_or(segment_size, |first| first.header.size);
+/// Reads the log of `storage`, whose segments have `segment_size_new` bytes unless they say otherwise.
+pub(crate) fn recover(
+    storage: &mut dyn Storage,
+    segment_size_new: u64,
+) -> Result<Found, EngineError> {
+    let Slots { files: slots, newest } = read_slots(storage)?;
+    let header = newest.as_ref().map(|(_, header, _)| *header);
+    let files = open_files(storage, header.as_ref())?;
+    let first = files.segments.first().map(|segment| segment.header);
+    let store = first.map(|first| first.store).or(header.map(|header| header.store));
+    let segment_size = header.map(|header| header.segment_size);
+    let segment_size = segment_size.or(first.map(|first| first.size)).unwrap_or(segment_size_new);
     let headers = files.segments.iter().map(|segment| segment.header.epoch);
+    let epoch = headers.chain(header.map(|header| header.epoch)).max().unwrap_or(0);
     let last_segment = files.segments.last().map_or(0, |segment| segment.header.segment);
-    let epoch = headers.max().unwrap_or(0);
     let mut walk = Walk {
         state: State::new(segment_size),
         reader: Reader::new(segment_size),
@@ -71,24 +85,34 @@ pub(crate) fn recover(storage: &mut dyn Storage, segment_size: u64) -> Result<Fo
         writer: 0,
         durable: Lsn(0),
         reached: 0,
+        replayed: 0,
     };
-    walk.check_start()?;
+    let checkpoint =
+        newest.map(|(slot, header, body)| walk.start_from(&header, body).map(|()| (slot, header)));
+    let checkpoint = checkpoint.transpose()?;
     while walk.step()? {}
     walk.check_tail()?;
-    let Walk { mut state, files, lsn, sequence, epoch, reached, .. } = walk;
+    let Walk { mut state, files, lsn, sequence, epoch, reached, replayed, .. } = walk;
     state.abort_groups();
     let unreached = files.segments.into_iter().skip(reached).map(|segment| segment.file);
-    let spares: Vec<FileId> = unreached.chain(files.unidentified).collect();
+    let spares: Vec<FileId> = unreached.chain(files.unidentified).chain(files.dead).collect();
+    // Segments in front of the end may be gone; their numbers are not used again.
+    let last_segment = last_segment.max(state.segments.number(lsn));
     let position =
         Position { sequence, end: lsn, last_segment, spares, next_file: files.next_file };
-    Ok(Found { state, position, store, epoch, segment_size })
+    let checkpoint = checkpoint.map(|(slot, header)| (slot, header.number));
+    Ok(Found { state, position, store, epoch, segment_size, slots, checkpoint, replayed })
 }
 
 /// The files of a log, by what their headers say.
 #[derive(Debug, Default)]
 struct Files {
-    /// In the order of their numbers.
+    /// Those replay may reach, in the order of their numbers.
     segments: Vec<FoundSegment>,
+    /// Those before.
+    older: Vec<FoundSegment>,
+    /// Those of them that nothing needs.
+    dead: Vec<FileId>,
     unidentified: Vec<FileId>,
     next_file: u64,
 }
@@ -113,7 +137,10 @@ fn corrupt(storage: &dyn Storage, file: FileId, offset: u64, what: &'static str)
 }
 
 /// Opens and syncs all segment files and reads their headers.
-fn open_files(storage: &mut dyn Storage) -> Result<Files, EngineError> {
+fn open_files(
+    storage: &mut dyn Storage,
+    checkpoint: Option<&Header>,
+) -> Result<Files, EngineError> {
     let fails = |op, name: &str| {
         let path = PathBuf::from(name);
         move |source| EngineError::Io { op, path, offset: None, source }
@@ -137,6 +164,19 @@ fn open_files(storage: &mut dyn Storage) -> Result<Files, EngineError> {
     }
     files.segments.sort_by_key(|segment| segment.header.segment);
     check_headers(storage, &files.segments)?;
+    if let Some(checkpoint) = checkpoint {
+        let strange = |found: &&FoundSegment| {
+            found.header.store != checkpoint.store || found.header.size != checkpoint.segment_size
+        };
+        if let Some(found) = files.segments.iter().find(strange) {
+            let what = "the segment does not belong to the store of the checkpoint";
+            return Err(corrupt(storage, found.file, 0, what));
+        }
+        let first = checkpoint.start.0 / checkpoint.segment_size;
+        let split = files.segments.partition_point(|found| found.header.segment < first);
+        let reachable = files.segments.split_off(split);
+        files.older = std::mem::replace(&mut files.segments, reachable);
+    }
     Ok(files)
 }
 
@@ -179,7 +219,7 @@ fn read_padded(
 
 /// A window of one file at a time, read ahead.
 #[derive(Debug)]
-struct Reader {
+pub(crate) struct Reader {
     file: Option<FileId>,
     start: u64,
     bytes: Vec<u8>,
@@ -187,12 +227,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(segment_size: u64) -> Reader {
+    pub(crate) fn new(segment_size: u64) -> Reader {
         Reader { file: None, start: 0, bytes: Vec::new(), segment_size }
     }
 
     /// `len` bytes of `file` at `offset`, which must lie inside a segment.
-    fn get(
+    pub(crate) fn get(
         &mut self,
         storage: &mut dyn Storage,
         file: FileId,
@@ -231,23 +271,46 @@ struct Walk<'a> {
     durable: Lsn,
     /// How many of the segments were reached.
     reached: usize,
+    /// Bytes of log that were replayed.
+    replayed: u64,
 }
 
 impl Walk<'_> {
-    /// A log starts with segment 1.
-    fn check_start(&self) -> Result<(), EngineError> {
-        match self.files.segments.first() {
-            Some(first) if first.header.segment != 1 => {
-                let what = "the first segment of the log is missing or its header is damaged";
-                Err(corrupt(self.storage, first.file, 0, what))
-            }
-            Some(_) | None => Ok(()), // no log, or nothing left of it: the evidence decides
+    /// Takes over what a checkpoint knows; replay starts behind it.
+    fn start_from(&mut self, header: &Header, mut body: Body) -> Result<(), EngineError> {
+        let alive = std::mem::take(&mut body.segments);
+        self.state = State::restore(header.segment_size, header.next_group, body);
+        self.lsn = header.start;
+        self.sequence = header.sequence;
+        self.durable = header.durable;
+        for image in alive {
+            let all = self.files.older.iter().chain(&self.files.segments);
+            let mut found = all.filter(|found| {
+                found.header.segment == image.number && found.header.salt == image.salt
+            });
+            let Some(found) = found.next().copied() else {
+                return Err(EngineError::Corrupt(Corruption {
+                    path: PathBuf::from(format!("segment {} of the log", image.number)),
+                    offset: 0,
+                    what: "it is missing or its header is damaged, and it holds messages",
+                }));
+            };
+            self.state.segments.insert(image.number, Segment::restore(found.file, image));
         }
+        let alive = &self.state.segments;
+        let older = std::mem::take(&mut self.files.older).into_iter();
+        let dead = older.filter(|found| alive.get(found.header.segment).is_none());
+        self.files.dead = dead.map(|found| found.file).collect();
+        let first = self.files.segments.first().map(|found| found.header.segment);
+        self.reached = usize::from(first.is_some_and(|first| alive.get(first).is_some()));
+        Ok(())
     }
 
     /// Takes a segment into the state: the log has reached it.
     fn enter(&mut self, index: usize) {
         let FoundSegment { file, header } = self.files.segments[index];
+        let passed = &self.files.segments[self.reached..index];
+        self.files.dead.extend(passed.iter().map(|segment| segment.file));
         self.state.segments.insert(header.segment, Segment::new(file, header.salt));
         self.reached = index + 1;
     }
@@ -312,6 +375,7 @@ impl Walk<'_> {
             at += record.size();
         }
         self.lsn = Lsn(header.lsn.0 + u64::from(header.len));
+        self.replayed += u64::from(header.len);
         self.sequence = header.sequence + 1;
         self.epoch = self.epoch.max(header.epoch);
         self.durable = self.durable.max(header.durable);
@@ -333,7 +397,11 @@ impl Walk<'_> {
         if self.durable <= self.lsn {
             return Ok(());
         }
-        let what = "the log breaks off here, below what is known to be durable";
+        let what = if self.lsn == Lsn(0) {
+            "the first segment of the log is missing or its header is damaged"
+        } else {
+            "the log breaks off here, below what is known to be durable"
+        };
         Err(match (segments.get(current), self.files.unidentified.first()) {
             (Some(segment), _) => {
                 let start = self.state.segments.start(segment.header.segment);
@@ -341,7 +409,10 @@ impl Walk<'_> {
                 corrupt(self.storage, segment.file, offset, what)
             }
             (None, Some(file)) => corrupt(self.storage, *file, 0, what),
-            (None, None) => unreachable!("evidence comes from a file"),
+            (None, None) => {
+                let path = PathBuf::from("the log");
+                EngineError::Corrupt(Corruption { path, offset: self.lsn.0, what })
+            }
         })
     }
 
@@ -361,7 +432,7 @@ impl Walk<'_> {
 }
 
 /// Whether all records of a batch are there and unharmed.
-fn records_are_sound(bytes: &[u8], batch: &BatchHeader) -> bool {
+pub(crate) fn records_are_sound(bytes: &[u8], batch: &BatchHeader) -> bool {
     let used = batch.used as usize;
     let mut at = BATCH_HEADER_SIZE;
     for _ in 0..batch.records {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::checkpoint::Body;
 use crate::ids::{Addr, Lsn, QueueId, Seq};
 use crate::large::{LargeMessages, Part};
 use crate::queue_log::QueueLog;
@@ -15,6 +16,8 @@ pub(crate) struct State {
     pub(crate) queues: BTreeMap<QueueId, QueueLog>,
     pub(crate) large: LargeMessages,
     pub(crate) segments: SegmentSet,
+    /// Up to where a checkpoint knows each queue: records before say nothing new about it.
+    known: BTreeMap<QueueId, Lsn>,
     /// Parts whose commit has not come.
     groups: BTreeMap<u64, Vec<Part>>,
     /// Above all groups in the log.
@@ -42,6 +45,7 @@ impl State {
             queues: BTreeMap::new(),
             large: LargeMessages::default(),
             segments: SegmentSet::new(segment_size),
+            known: BTreeMap::new(),
             groups: BTreeMap::new(),
             next_group: 1,
             transaction: None,
@@ -78,6 +82,18 @@ impl State {
         self.transaction = None;
     }
 
+    /// The state a checkpoint describes, still without its segments.
+    pub(crate) fn restore(segment_size: u64, next_group: u64, body: Body) -> State {
+        let Body { metas, queues, known, large, groups, segments: _ } = body;
+        let segments = SegmentSet::new(segment_size);
+        State { metas, queues, large, segments, known, groups, next_group, transaction: None }
+    }
+
+    /// Whether what the record at `lsn` says about `queue` is known already.
+    fn knows(&self, queue: QueueId, lsn: Lsn) -> bool {
+        self.known.get(&queue).is_some_and(|known| lsn < *known)
+    }
+
     /// Applies the record at `lsn`.
     fn apply(&mut self, lsn: Lsn, record: Record<'_>) -> Result<(), Contradiction> {
         match record {
@@ -85,12 +101,12 @@ impl State {
             Record::Begin | Record::End => Err("a transaction ends that was not begun"),
             Record::Publish { targets, body } => self.publish(lsn, targets, body.len()),
             Record::Settle { runs, releases } => {
-                runs.iter().try_for_each(|run| self.settle(run))?;
+                runs.iter().try_for_each(|run| self.settle(lsn, run))?;
                 let balanced = releases.iter().all(|r| self.segments.replay_release(r));
                 balanced.then_some(()).ok_or("a segment gives back more than it holds")
             }
             Record::Move { source, targets, body } => {
-                self.leave(source)?;
+                self.leave(lsn, source)?;
                 self.publish(lsn, targets, body.len())
             }
             Record::PutMeta { key, value } => {
@@ -99,6 +115,9 @@ impl State {
             }
             Record::DeleteMeta { key } => {
                 self.metas.remove(key);
+                Ok(())
+            }
+            Record::CreateQueue(queue) | Record::DeleteQueue(queue) if self.knows(queue, lsn) => {
                 Ok(())
             }
             Record::CreateQueue(queue) => match self.queues.insert(queue, QueueLog::new(true)) {
@@ -143,27 +162,43 @@ impl State {
     fn publish(&mut self, lsn: Lsn, targets: Targets<'_>, len: usize) -> Result<(), Contradiction> {
         let len = u32::try_from(len).map_err(|_| "a record is longer than any")?;
         let addr = Addr::durable(lsn, targets.len());
-        for (queue, seq) in targets.iter() {
-            let log = self.queues.get_mut(&queue).ok_or(UNKNOWN_QUEUE)?;
-            log.push_at(seq, addr, len)?;
-        }
+        self.push(lsn, targets, addr, len)?;
         self.segments.add(addr, len, targets.len() as u64);
         Ok(())
     }
 
-    fn settle(&mut self, run: SettledRun) -> Result<(), Contradiction> {
+    fn push(
+        &mut self,
+        lsn: Lsn,
+        targets: Targets<'_>,
+        addr: Addr,
+        len: u32,
+    ) -> Result<(), Contradiction> {
+        for (queue, seq) in targets.iter() {
+            if !self.knows(queue, lsn) {
+                let log = self.queues.get_mut(&queue).ok_or(UNKNOWN_QUEUE)?;
+                log.push_at(seq, addr, len)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, lsn: Lsn, run: SettledRun) -> Result<(), Contradiction> {
+        self.large.release_run(run.queue, run.first, u64::from(run.count));
+        if self.knows(run.queue, lsn) {
+            return Ok(());
+        }
         let log = self.queues.get_mut(&run.queue).ok_or(UNKNOWN_QUEUE)?;
         log.settle_run(&run)?;
-        self.large.release_run(run.queue, run.first, u64::from(run.count));
         self.bury(run.queue);
         Ok(())
     }
 
     /// Settles the source of a move.
-    fn leave(&mut self, source: Source) -> Result<(), Contradiction> {
+    fn leave(&mut self, lsn: Lsn, source: Source) -> Result<(), Contradiction> {
         let Source { queue, seq: first, len, segment, charge: bytes } = source;
-        let run = SettledRun { queue, count: 1, first, delivered: Seq(0), bytes: u64::from(len) };
-        self.settle(run)?;
+        let (delivered, len) = (Seq(0), u64::from(len));
+        self.settle(lsn, SettledRun { queue, count: 1, first, delivered, bytes: len, holes: 0 })?;
         let balanced = self.segments.replay_release(Release { segment, references: 1, bytes });
         balanced.then_some(()).ok_or("a segment gives back more than it holds")
     }
@@ -199,11 +234,8 @@ impl State {
         let size = size.ok_or("a commit names other parts than were written")?;
         let addr = Addr::large(lsn, targets.len());
         self.large.insert(lsn, size, parts);
-        for (queue, seq) in targets.iter() {
-            let log = self.queues.get_mut(&queue).ok_or(UNKNOWN_QUEUE)?;
-            log.push_at(seq, addr, size)?;
-            self.large.hold(lsn, queue, seq);
-        }
+        self.push(lsn, targets, addr, size)?;
+        targets.iter().for_each(|(queue, seq)| self.large.hold(lsn, queue, seq));
         self.segments.add(addr, 0, targets.len() as u64);
         Ok(())
     }
@@ -218,9 +250,11 @@ impl State {
         let len = u32::try_from(len).map_err(|_| "a record is longer than any")?;
         let addr = Addr::durable(to, targets.len());
         for (queue, seq) in targets.iter() {
-            let log = self.queues.get_mut(&queue).ok_or(UNKNOWN_QUEUE)?;
-            if !log.replace(seq, from, addr) {
-                return Err("a message is relocated from where it was not");
+            if !self.knows(queue, to) {
+                let log = self.queues.get_mut(&queue).ok_or(UNKNOWN_QUEUE)?;
+                if !log.replace(seq, from, addr) {
+                    return Err("a message is relocated from where it was not");
+                }
             }
             self.segments.release_logged(Addr::durable(from, targets.len()), len);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::checkpoint::SegmentImage;
 use crate::format::SEGMENT_HEADER_SIZE;
 use crate::ids::{Addr, Lsn, RECORD_OVERHEAD};
 use crate::record::Release;
@@ -25,6 +26,17 @@ pub(crate) struct Segment {
 impl Segment {
     pub(crate) fn new(file: FileId, salt: u64) -> Segment {
         Segment { file, salt, references: 0, bytes: 0, volatile: 0, released: 0, released_bytes: 0 }
+    }
+
+    /// A segment of which a checkpoint knows what it holds alive.
+    pub(crate) fn restore(file: FileId, image: SegmentImage) -> Segment {
+        let SegmentImage { salt, references, bytes, .. } = image;
+        Segment { references, bytes, ..Segment::new(file, salt) }
+    }
+
+    /// Whether nobody needs anything in it, and the log knows.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.references == 0 && self.volatile == 0 && self.released == 0
     }
 
     /// Subtracts references and, as far as there are any, the bytes they stood for. References are

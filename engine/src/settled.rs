@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::format::Input;
 use crate::ids::Seq;
 
 /// A set of [`Seq`] that is cheap when it fills up in order, and small whatever it holds.
@@ -65,6 +66,43 @@ impl SettledSet {
                 seq += 1;
             }
         }
+    }
+
+    /// Appends the set as it stands in a checkpoint: floor, counts, blocks and runs.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.floor.to_le_bytes());
+        for count in [self.blocks.len(), self.runs.len()] {
+            let count = u32::try_from(count).expect("a set has fewer than 2^32 blocks");
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+        for (block, bits) in &self.blocks {
+            out.extend_from_slice(&block.to_le_bytes());
+            for word in bits {
+                out.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+        for (start, end) in &self.runs {
+            out.extend_from_slice(&start.to_le_bytes());
+            out.extend_from_slice(&end.to_le_bytes());
+        }
+    }
+
+    /// Reads what [`SettledSet::encode`] wrote.
+    pub(crate) fn decode(input: &mut Input<'_>) -> Option<SettledSet> {
+        let mut set = SettledSet { floor: input.u64()?, ..SettledSet::default() };
+        let (blocks, runs) = (input.u32()?, input.u32()?);
+        for _ in 0..blocks {
+            let block = input.u64()?;
+            let mut bits = [0; BLOCK_WORDS];
+            for word in &mut bits {
+                *word = input.u64()?;
+            }
+            set.blocks.insert(block, bits);
+        }
+        for _ in 0..runs {
+            set.runs.insert(input.u64()?, input.u64()?);
+        }
+        Some(set)
     }
 
     /// Whether `seq` is settled.
@@ -271,6 +309,9 @@ mod tests {
                     model.extend(start..start + len);
                 }
                 check(&set, &model, 2400);
+                let mut bytes = Vec::new();
+                set.encode(&mut bytes);
+                prop_assert_eq!(SettledSet::decode(&mut Input(&bytes)), Some(set.clone()));
             }
         }
     }

@@ -124,6 +124,18 @@ pub struct Fault {
     pub source: io::Error,
 }
 
+impl Fault {
+    /// Whether there was no room.
+    pub(crate) fn is_full(&self) -> bool {
+        is_full(&self.source)
+    }
+}
+
+/// Whether the disk, or what we may use of it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A directory of files. See the module's documentation for the contract.
 pub trait Storage: fmt::Debug {
     /// Which storage this is, for the operator.

@@ -13,6 +13,14 @@ pub(crate) enum Purpose {
     Load(u64),
     /// The step under way on a spare file; there is only one.
     Spare,
+    /// A write of index pages with this number.
+    PageWrite(u64),
+    /// A read of index pages with this ticket.
+    PageLoad(u64),
+    /// A part of the checkpoint being written.
+    Checkpoint,
+    /// A sync of an index file that the checkpoint being written names.
+    IndexSync,
 }
 
 impl Purpose {
@@ -21,7 +29,11 @@ impl Purpose {
             Purpose::Commit => (0, 0),
             Purpose::Header(segment) => (1, segment),
             Purpose::Load(ticket) => (2, ticket),
-            Purpose::Spare => (3, 0),
+            Purpose::Spare => (7, 0),
+            Purpose::PageWrite(number) => (3, number),
+            Purpose::PageLoad(ticket) => (4, ticket),
+            Purpose::Checkpoint => (5, 0),
+            Purpose::IndexSync => (6, 0),
         };
         debug_assert!(number <= NUMBER_MASK);
         Token(kind << NUMBER_BITS | number)
@@ -33,7 +45,11 @@ impl Purpose {
             0 => Purpose::Commit,
             1 => Purpose::Header(number),
             2 => Purpose::Load(number),
-            3 => Purpose::Spare,
+            7 => Purpose::Spare,
+            3 => Purpose::PageWrite(number),
+            4 => Purpose::PageLoad(number),
+            5 => Purpose::Checkpoint,
+            6 => Purpose::IndexSync,
             kind => unreachable!("no operation was submitted for purpose {kind}"),
         }
     }
@@ -48,8 +64,11 @@ mod tests {
 
     #[test]
     fn purposes_survive_the_trip() {
-        for purpose in
-            [Purpose::Commit, Purpose::Header(7), Purpose::Load(NUMBER_MASK), Purpose::Spare]
+        let numbered = [Purpose::Header, Purpose::Load, Purpose::PageWrite, Purpose::PageLoad];
+        let numbered = numbered.map(|purpose| purpose(NUMBER_MASK));
+        for purpose in [Purpose::Commit, Purpose::Spare, Purpose::Checkpoint, Purpose::IndexSync]
+            .into_iter()
+            .chain(numbered)
         {
             assert_eq!(Purpose::of(purpose.token()), purpose);
         }

@@ -383,6 +383,37 @@ impl Wal {
         self.waiting += 1;
     }
 
+    /// A place between two batches, and the sequence number of the one behind it.
+    pub(crate) fn checkpoint_position(&mut self) -> (Lsn, u64) {
+        if !self.batch.is_empty() {
+            self.seal();
+        }
+        (self.end, self.sequence)
+    }
+
+    /// Above everything appended so far, and not above anything appended later.
+    pub(crate) fn position(&self) -> Lsn {
+        if self.batch.is_empty() {
+            return self.end;
+        }
+        Lsn(self.batch.lsn().0 + self.batch.len() as u64)
+    }
+
+    /// Everything below is durable.
+    pub(crate) fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// Which store and which opening of it writes.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Bytes of a segment.
+    pub(crate) fn segment_size(&self) -> u64 {
+        self.segment_size
+    }
+
     /// Whether the batch being filled has no record.
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()

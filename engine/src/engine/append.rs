@@ -85,8 +85,9 @@ impl Engine {
         if !self.wal.admits(payload) {
             self.wal.make_room(payload, Claim::Publish, self.storage.as_mut())?;
         }
-        let was_there = self.queue_mut(from).settle(seq, source_len);
+        let was_there = self.queue_mut(from).settle(seq, addr, source_len);
         assert!(was_there, "{seq:?} of {from:?} is moved after it was settled");
+        self.free_dead_pages(from);
         self.wal.segments.release_logged(addr, source_len);
         let segment = self.wal.segments.number(addr.lsn());
         let charge = addr.charge(source_len);
@@ -112,7 +113,7 @@ impl Engine {
         let lsn = self.wal.push(kind, targets, &self.scratch, message, payload);
         let addr = Addr::durable(lsn, durable);
         for queue in queues {
-            self.queue_mut(*queue).push(addr, len);
+            self.push(*queue, addr, len);
         }
         self.wal.segments.add(addr, len, durable as u64);
         if durable < queues.len() {
@@ -127,7 +128,7 @@ impl Engine {
         let references = u32::try_from(queues.len()).expect("queues are fewer than 2^32");
         let addr = self.transient.append(message, len, references);
         for queue in queues {
-            self.queue_mut(*queue).push(addr, len);
+            self.push(*queue, addr, len);
         }
         Appended { addr, len }
     }
@@ -209,7 +210,7 @@ impl Engine {
         let addr = Addr::large(lsn, durable);
         self.large.insert(lsn, len, parts.to_vec());
         for queue in queues {
-            let seq = self.queue_mut(*queue).push(addr, len);
+            let seq = self.push(*queue, addr, len);
             self.large.hold(lsn, *queue, seq);
         }
         self.wal.segments.add(addr, 0, durable as u64);

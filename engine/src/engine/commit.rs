@@ -32,10 +32,15 @@ impl Engine {
     /// # Errors
     /// The log is poisoned, or full where even settles find no room.
     pub fn submit(&mut self, now_ns: u64) -> Result<Option<u64>, EngineError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         self.check_alive()?;
         self.held_up = false;
-        let drained = self.drain_dying();
+        let drained = self.drain();
         self.unless_full(drained)?;
+        self.page_out();
+        let checkpoint = self.step_checkpoint(now_ns)?;
         if self.wal.wants_next() {
             // Where it is refused it is tried again when it is needed.
             let activated = self.wal.activate_next(Claim::Publish, self.storage.as_mut());
@@ -54,10 +59,10 @@ impl Engine {
         let spares = self.wal.tend_spares(now_ns, self.flight.is_none(), self.storage.as_mut())?;
         if self.held_up {
             deadline = Some(now_ns + HELD_UP_NS);
-        } else if !self.dying.is_empty() {
+        } else if self.can_drain() {
             deadline = Some(now_ns);
         }
-        Ok(deadline.into_iter().chain(spares).min())
+        Ok(deadline.into_iter().chain(spares).chain(checkpoint).min())
     }
 
     /// Adds a record that says nothing but makes its batch a witness.
@@ -109,7 +114,7 @@ impl Engine {
         self.sync_staged()
     }
 
-    fn sync_staged(&mut self) -> Result<(), EngineError> {
+    pub(super) fn sync_staged(&mut self) -> Result<(), EngineError> {
         while self.flight.is_some() || self.staged() != Staged::Nothing {
             if self.flight.is_none() {
                 self.held_up = false;
@@ -118,11 +123,16 @@ impl Engine {
                     return Err(EngineError::Full);
                 }
             }
-            let mut completions = std::mem::take(&mut self.completions);
-            self.storage.wait(&mut completions);
-            self.handle(completions)?;
+            self.wait_for_storage()?;
         }
         Ok(())
+    }
+
+    /// Blocks until some operation has finished. One must be under way.
+    pub(super) fn wait_for_storage(&mut self) -> Result<(), EngineError> {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.storage.wait(&mut completions);
+        self.handle(completions)
     }
 
     pub(super) fn check_alive(&self) -> Result<(), EngineError> {
@@ -156,7 +166,11 @@ impl Engine {
             return Ok(()); // the segment's header is still under way; its completion brings us back
         };
         self.counters.commits += 1;
-        self.counters.log_bytes += commit.data.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        let size = commit.data.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        self.counters.log_bytes += size;
+        if content == Content::Records {
+            self.checkpoints.note_logged(size);
+        }
         self.flight =
             Some(Flight { file: commit.file, last: BatchId(commit.last), end: commit.end });
         self.commit.on_submitted(now_ns, content);
@@ -192,6 +206,14 @@ impl Engine {
                     self.cold.on_loaded(Ticket(ticket), result);
                     self.loaded.push(Ticket(ticket));
                 }
+                Purpose::PageWrite(number) => self.index.on_written(number, result.is_err()),
+                Purpose::PageLoad(ticket) => {
+                    self.index.on_loaded(Ticket(ticket), result);
+                    self.drain_ticket = self.drain_ticket.filter(|waits| waits.0 != ticket);
+                    self.loaded.push(Ticket(ticket));
+                }
+                Purpose::Checkpoint => self.on_checkpoint_written(result)?,
+                Purpose::IndexSync => self.on_index_synced(),
             }
         }
         self.completions = completions;
@@ -200,7 +222,7 @@ impl Engine {
     }
 
     /// Stops the engine for good: what the file holds is unknown from now on.
-    fn poison(&mut self, fault: Fault, file: FileId) -> EngineError {
+    pub(super) fn poison(&mut self, fault: Fault, file: FileId) -> EngineError {
         self.poisoned = true;
         let Fault { op, offset, source } = fault;
         EngineError::Io { op, path: self.storage.path(file), offset: Some(offset), source }

@@ -4,6 +4,7 @@ use super::Engine;
 use crate::error::Corruption;
 use crate::format::{BLOCK_SIZE, RECORD_HEADER_SIZE, RecordHeader, get_u32};
 use crate::ids::{Addr, Lsn, QueueId, Seq, Ticket};
+use crate::queue_log::Lookup;
 use crate::record::{PART_HEAD_SIZE, body_offset};
 use crate::storage::{Lane, Operation, Verb};
 use crate::token::Purpose;
@@ -61,8 +62,9 @@ impl Engine {
     #[inline]
     pub fn next(&mut self, queue: QueueId, from: Seq) -> Next {
         match self.queue(queue).next(from) {
-            Some((seq, addr)) => Next::Entry { seq, addr },
-            None => Next::End,
+            Lookup::Entry(seq, addr) if addr != Addr::NOWHERE => Next::Entry { seq, addr },
+            Lookup::Entry(..) | Lookup::Page(..) => self.next_cold(queue, from),
+            Lookup::End => Next::End,
         }
     }
 

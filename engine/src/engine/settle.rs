@@ -1,8 +1,8 @@
 //! Settling: messages leave their queues at once, and the log with the next batch.
 
-use super::{Engine, Read};
+use super::{Engine, Next, Read};
 use crate::error::EngineError;
-use crate::ids::{Addr, QueueId, Seq};
+use crate::ids::{Addr, QueueId, Seq, Ticket};
 use crate::queue_log::{Logging, QueueLog};
 use crate::record::{RELEASE_SIZE, RecordKind, SETTLED_RUN_SIZE, SettledRun};
 use crate::spares::Claim;
@@ -14,6 +14,14 @@ pub(super) struct Settlements {
     runs: Vec<SettledRun>,
     /// Queues that have an open run.
     open: Vec<QueueId>,
+}
+
+/// A range of places to be settled over the next ticks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    pub(super) queue: QueueId,
+    pub(super) from: Seq,
+    pub(super) to: Seq,
 }
 
 impl Settlements {
@@ -31,8 +39,11 @@ impl Engine {
     #[inline]
     pub fn settle(&mut self, queue: QueueId, seq: Seq, addr: Addr, len: u32) {
         let log = self.queues[queue.index()].as_mut().expect("the queue exists");
-        if !log.settle(seq, len) {
+        if !log.settle(seq, addr, len) {
             return;
+        }
+        while let Some(page) = log.take_dead_page() {
+            self.index.free(page);
         }
         if !log.is_durable() {
             self.release(queue, seq, addr, len);
@@ -50,13 +61,60 @@ impl Engine {
         self.release(queue, seq, addr, len);
     }
 
-    /// Takes everything unsettled at places `from..to` out of `queue`.
-    pub fn settle_range(&mut self, queue: QueueId, mut from: Seq, to: Seq) {
-        while let Some((seq, addr)) = self.queue(queue).next(from).filter(|(seq, _)| *seq < to) {
-            let len = self.len_at(addr);
-            self.settle(queue, seq, addr, len);
-            from = seq.next();
+    /// Takes everything unsettled at places `from..to` out of `queue`. Where the queue is long,
+    /// that goes on over the next ticks; the caller must not ask for these places any more.
+    pub fn settle_range(&mut self, queue: QueueId, from: Seq, to: Seq) {
+        let mut drain = Drain { queue, from, to };
+        let mut budget = RANGE_STEP;
+        let waits = self.settle_some(&mut drain, &mut budget);
+        if waits.is_some() || budget == 0 {
+            self.drains.push_back(drain);
         }
+    }
+
+    /// Whether the next tick has something to settle by itself.
+    pub(super) fn can_drain(&self) -> bool {
+        self.drain_ticket.is_none() && !self.drains.is_empty()
+    }
+
+    /// Does the tick's share of settling what deleted and purged queues still hold.
+    pub(super) fn drain(&mut self) -> Result<(), EngineError> {
+        let mut budget = DRAIN_STEP;
+        while 0 < budget && self.can_drain() {
+            let Some(mut drain) = self.drains.pop_front() else { break };
+            self.drain_ticket = self.settle_some(&mut drain, &mut budget);
+            if self.drain_ticket.is_some() || budget == 0 {
+                self.drains.push_front(drain);
+            } else if self.queue(drain.queue).is_dying() && drain.to == Seq(u64::MAX) {
+                self.drained.push(drain.queue);
+            }
+        }
+        while let Some(queue) = self.drained.last().copied() {
+            // A new queue of this id must not come before the settles of the old one in the log.
+            self.flush_settles()?;
+            assert!(self.queues[queue.index()].as_ref().is_some_and(QueueLog::is_dead));
+            self.forget_pages(queue);
+            self.drained.pop();
+            self.queues[queue.index()] = None;
+            self.free_queues.push(queue);
+        }
+        Ok(())
+    }
+
+    /// Settles what is left of a range, as far as `budget` goes. Returns what it must wait for.
+    fn settle_some(&mut self, drain: &mut Drain, budget: &mut usize) -> Option<Ticket> {
+        while 0 < *budget {
+            let (seq, addr) = match self.next(drain.queue, drain.from) {
+                Next::Entry { seq, addr } if seq < drain.to => (seq, addr),
+                Next::Entry { .. } | Next::End => return None,
+                Next::Pending(ticket) => return Some(ticket),
+            };
+            *budget -= 1;
+            let len = self.len_at(addr);
+            self.settle(drain.queue, seq, addr, len);
+            drain.from = seq.next();
+        }
+        None
     }
 
     /// The length of the message at `addr`, or a fair guess where that is not in memory.
@@ -128,28 +186,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Settles some of what deleted queues still hold, and frees those that are empty.
-    pub(super) fn drain_dying(&mut self) -> Result<(), EngineError> {
-        let mut budget = DRAIN_STEP;
-        while let Some(queue) = self.dying.last().copied() {
-            while let Some((seq, addr)) = self.queue(queue).next(Seq(0)) {
-                if budget == 0 {
-                    return Ok(());
-                }
-                budget -= 1;
-                let len = self.len_at(addr);
-                self.settle(queue, seq, addr, len);
-            }
-            // A new queue of this id must not come before the settles of the old one in the log.
-            self.flush_settles()?;
-            assert!(self.queues[queue.index()].as_ref().is_some_and(QueueLog::is_dead));
-            self.dying.pop();
-            self.queues[queue.index()] = None;
-            self.free_queues.push(queue);
-        }
-        Ok(())
-    }
-
     /// Gives back a reference to a message that was logged in parts.
     #[cold]
     pub(super) fn release_large(&mut self, queue: QueueId, seq: Seq, addr: Addr) {
@@ -166,5 +202,7 @@ impl Engine {
 
 /// Finished runs that are logged without waiting for the commit.
 const RUNS_MAX: usize = 4096;
-/// Messages of deleted queues settled in one tick.
+/// Messages of a range settled at once.
+const RANGE_STEP: usize = 16384;
+/// Messages of deleted and purged queues settled in one tick.
 const DRAIN_STEP: usize = 1024;

@@ -189,11 +189,13 @@ fn a_deleted_queue_drains_and_its_id_comes_back() {
             assert_eq!(recovered.queues.len(), 1);
             engine = found;
         }
-        assert_eq!(engine.submit(5).unwrap(), Some(5), "there is more to drain");
+        engine.submit(5).unwrap();
+        assert!(!engine.drains.is_empty(), "there is more to drain");
         engine.sync().unwrap();
     }
-    while !engine.dying.is_empty() {
+    while !engine.drains.is_empty() {
         engine.submit(5).unwrap();
+        engine.complete().unwrap();
     }
     engine.sync().unwrap();
     assert_eq!(engine.stats().live_bytes, 44);
@@ -281,4 +283,130 @@ fn misuse_is_refused_without_a_trace() {
     let refused = engine.append(&[b"x"], true, &many);
     assert!(matches!(refused, Err(EngineError::TooManyTargets { count: 2000 })));
     assert!(many.iter().all(|queue| engine.messages(*queue) == 0));
+}
+
+/// Runs the engine until it has nothing more to do by itself, as an event loop would.
+fn settle_down(engine: &mut Engine, now_ns: u64) {
+    for step in 0..200 {
+        engine.submit(now_ns + step * 1_000_000).unwrap();
+        engine.complete().unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_spares_the_replay_and_frees_dead_segments() {
+    let disk = SimDisk::new(21);
+    let (mut engine, _) = open(&disk);
+    let queue = engine.create_queue(true).unwrap();
+    let kept = append(&mut engine, b"kept", &[queue]);
+    engine.put_meta(b"color", b"blue").unwrap();
+    for i in 0..200_u64 {
+        let Appended { addr, len } = append(&mut engine, &[7; 2000], &[queue]);
+        engine.settle(queue, Seq(i + 1), addr, len);
+        engine.submit(i * 1_000_000).unwrap();
+        engine.complete().unwrap();
+    }
+    assert!(engine.stats().segments < 6, "{} segments", engine.stats().segments);
+    engine.checkpoint().unwrap();
+    disk.power_cut();
+    let found = recover(&mut disk.storage(), 1 << 16).unwrap();
+    assert!(found.replayed <= 8192, "only the mark: {} bytes", found.replayed);
+    let (mut engine, recovered) = open(&disk);
+    assert_eq!(recovered.metas.len(), 1);
+    assert_eq!((recovered.queues[0].first, recovered.queues[0].tail), (Seq(0), Seq(201)));
+    assert_eq!(messages(&mut engine, queue), [(Seq(0), b"kept".to_vec())]);
+    engine.settle(queue, Seq(0), kept.addr, kept.len);
+    settle_down(&mut engine, 20_000_000_000);
+    engine.checkpoint().unwrap();
+    settle_down(&mut engine, 40_000_000_000);
+    assert_eq!(engine.stats().live_bytes, 0);
+    assert!(engine.stats().segments <= 2, "{} segments", engine.stats().segments);
+}
+
+#[test]
+fn long_queues_leave_memory_and_come_back() {
+    let disk = SimDisk::new(22);
+    let (mut engine, _) = open(&disk);
+    let queues = [engine.create_queue(true).unwrap(), engine.create_queue(false).unwrap()];
+    for i in 0..3000_u32 {
+        let persistent = i % 5 != 0;
+        engine.append(&[&i.to_le_bytes()], persistent, &queues).unwrap();
+        engine.submit(u64::from(i) * 100_000).unwrap();
+        engine.complete().unwrap();
+    }
+    settle_down(&mut engine, 1_000_000_000);
+    assert!(queues.iter().all(|queue| engine.queue(*queue).pages_from(0).count() >= 22));
+    for queue in queues {
+        let found = messages(&mut engine, queue);
+        let numbers = (0..3000_u32).map(|i| (Seq(i.into()), i.to_le_bytes().to_vec()));
+        assert!(found.into_iter().eq(numbers));
+    }
+    engine.checkpoint().unwrap();
+    disk.power_cut();
+    let (mut engine, recovered) = open(&disk);
+    assert_eq!(recovered.queues[0].messages, 2400);
+    let found = messages(&mut engine, queues[0]);
+    let durable = (0..3000_u32).filter(|i| i % 5 != 0);
+    assert!(found.into_iter().eq(durable.map(|i| (Seq(i.into()), i.to_le_bytes().to_vec()))));
+    assert!(!disk.names().iter().all(|name| !name.starts_with("index-")));
+    engine.settle_range(queues[0], Seq(0), Seq(3000));
+    settle_down(&mut engine, 2_000_000_000);
+    assert_eq!((engine.messages(queues[0]), engine.stats().live_bytes), (0, 0));
+    for _ in 0..2 {
+        append(&mut engine, b"x", &[queues[0]]);
+        engine.checkpoint().unwrap();
+    }
+    let index = disk.names().iter().filter(|name| name.starts_with("index-")).count();
+    assert_eq!(index, 0, "the files are gone with the backlog");
+}
+
+#[test]
+fn a_store_that_was_never_written_to_opens_again_and_again() {
+    let disk = SimDisk::new(23);
+    for _ in 0..5 {
+        drop(open(&disk));
+    }
+    let (mut engine, _) = open(&disk);
+    engine.create_queue(true).unwrap();
+    engine.sync().unwrap();
+    disk.power_cut();
+    assert_eq!(open(&disk).1.queues.len(), 1);
+}
+
+/// Goal: index files are caches. Delete or damage them; every message is still there.
+#[test]
+fn lost_index_pages_are_rebuilt_from_the_log() {
+    let disk = SimDisk::new(24);
+    let (mut engine, _) = open(&disk);
+    let queues = [engine.create_queue(true).unwrap(), engine.create_queue(true).unwrap()];
+    for i in 0..3000_u32 {
+        let done = append(&mut engine, &i.to_le_bytes(), &queues);
+        if i % 3 == 0 {
+            engine.settle(queues[1], Seq(i.into()), done.addr, done.len);
+        }
+        engine.submit(u64::from(i) * 100_000).unwrap();
+        engine.complete().unwrap();
+    }
+    append(&mut engine, &vec![9; 100_000], &queues);
+    engine.checkpoint().unwrap();
+    let expected = queues.map(|queue| messages(&mut engine, queue));
+    assert_eq!((expected[0].len(), expected[1].len()), (3001, 2001));
+    let index: Vec<String> =
+        disk.names().into_iter().filter(|name| name.starts_with("index-")).collect();
+    assert!(4 < index.len());
+    for damage in 0..3 {
+        let fork = disk.fork();
+        match damage {
+            0 => index.iter().for_each(|name| fork.delete(name)),
+            1 => fork.delete(&index[1]),
+            _ => (0..8 * 8).for_each(|i| fork.flip_bit(&index[i / 8 % 4], 8 * 1024 * (i % 8) + i)),
+        }
+        let (mut engine, _) = open(&fork);
+        let found = queues.map(|queue| messages(&mut engine, queue));
+        assert!(found == expected, "damage {damage}");
+        engine.checkpoint().unwrap();
+        let (mut engine, _) = open(&fork);
+        let found = queues.map(|queue| messages(&mut engine, queue));
+        assert!(found == expected, "damage {damage}, second time");
+    }
 }

@@ -295,7 +295,7 @@ impl EventLoop {
                 return Err(LoopError::Poisoned(text));
             }
             if let Some(signal) = self.stopped() {
-                self.core.engine.sync()?;
+                self.core.engine.checkpoint()?;
                 return Ok(Stopped { signal });
             }
         }
