@@ -344,6 +344,13 @@ impl Engine {
         self.queue(queue).bytes()
     }
 
+    /// Commits submitted, and the bytes they wrote: what [`Engine::stats`] says of them, at a
+    /// price that can be paid every tick.
+    #[inline]
+    pub fn commit_counts(&self) -> (u64, u64) {
+        (self.counters.commits, self.counters.log_bytes)
+    }
+
     /// Counters and state.
     pub fn stats(&self) -> EngineStats {
         let segments = || self.wal.segments.iter();

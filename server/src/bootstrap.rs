@@ -34,7 +34,8 @@ use crate::config::{
 use crate::control_socket;
 use crate::ctl::{self, Tool};
 use crate::http::{
-    self, CredentialRules, HttpListeners, HttpSettings, ListenerInfo, RABBITMQ_VERSION,
+    self, CredentialRules, HttpListeners, HttpSettings, ListenerInfo, PrometheusSettings,
+    RABBITMQ_VERSION,
 };
 use crate::runtime_record::{self, RuntimePlaces, RuntimeRecord};
 use crate::shell::clock::Clock;
@@ -157,6 +158,8 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
     let signals = Signals::new().map_err(failed("cannot receive signals"))?;
     let amqp = bind(&config.amqp_listeners(), &config.socket)?;
     let management = bind(&[ListenAddress::Address(config.management)], &SocketOptions::default())?;
+    let prometheus = ListenAddress::Address(config.prometheus.address());
+    let prometheus = bind(&[prometheus], &SocketOptions::default())?;
 
     let (mut engine, recovered) = open_engine(config)?;
     let data_dir = absolute(&config.data_dir);
@@ -174,12 +177,13 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         .map_err(failed(format!("cannot open the control socket in {}", data_dir.display())))?;
     let mut infos = listener_infos("amqp", &amqp);
     infos.extend(listener_infos("http", &management));
+    infos.extend(listener_infos("http/prometheus", &prometheus));
     let addresses: Vec<SocketAddr> = amqp.iter().map(|bound| bound.address).collect();
     let amqp = listen(amqp, config.socket.backlog)?;
     let listeners = HttpListeners {
         management: listen(management, HTTP_BACKLOG)?,
         control: Some(control),
-        prometheus: Vec::new(),
+        prometheus: listen(prometheus, HTTP_BACKLOG)?,
     };
     with_context(&mut broker, &mut engine, &mut clock, |broker, ctx| {
         broker.set_watermarks(config.pressure.watermarks(), ctx);
@@ -196,6 +200,7 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         listeners: infos,
         body_size_max: config.http_body_size_max,
         credentials,
+        prometheus: prometheus_settings(config),
     };
     let http = http::start(http_settings, listeners, handle)
         .map_err(failed("cannot start the management API"))?;
@@ -383,6 +388,15 @@ fn server_properties(cluster_name: &str) -> OwnedTable {
         .with("product", text("RabbitMQ"))
         .with("version", text(RABBITMQ_VERSION))
         .build()
+}
+
+fn prometheus_settings(config: &Config) -> PrometheusSettings {
+    let config = &config.prometheus;
+    PrometheusSettings {
+        path: config.path.clone(),
+        per_object: config.per_object,
+        authentication: config.authentication,
+    }
 }
 
 fn log_files(config: &Config) -> Vec<String> {

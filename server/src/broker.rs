@@ -53,6 +53,7 @@ mod orders;
 mod people;
 mod record;
 mod slot_index;
+mod sums;
 mod timer;
 
 #[cfg(test)]
@@ -184,6 +185,10 @@ pub struct Broker {
     churn: Churn,
     /// Totals over all objects, those gone included.
     totals: snapshot::MessageStats,
+    /// How long messages take.
+    measures: snapshot::MessageMeasures,
+    amqp_logins: snapshot::Logins,
+    http_logins: snapshot::Logins,
     /// Deliveries being settled; empty between calls, kept for its memory.
     taken: Vec<Unacked>,
     /// Names made up so far.

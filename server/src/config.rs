@@ -21,7 +21,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::broker::alarm::{Threshold, Watermarks};
@@ -77,6 +77,8 @@ pub struct Config {
     pub management: SocketAddr,
     /// Largest request body it takes, in bytes.
     pub http_body_size_max: usize,
+    /// Where and how metrics are served.
+    pub prometheus: PrometheusConfig,
     /// Where events are logged, and which.
     pub log: LogConfig,
     /// How the log reaches the disk.
@@ -122,6 +124,28 @@ impl PressureConfig {
 
 /// Free bytes of disk below which publishers are held back, where nothing is said.
 const DISK_FREE_LIMIT: u64 = 50_000_000;
+
+/// Where and how metrics are served.
+#[derive(Clone, Debug, Default)]
+pub struct PrometheusConfig {
+    /// Address of the listener.
+    pub ip: Option<IpAddr>,
+    /// Its port.
+    pub port: u16,
+    /// Path of the metrics, e.g. `/metrics`.
+    pub path: String,
+    /// `/metrics` shows single objects.
+    pub per_object: bool,
+    /// A login with the tag `monitoring` is needed.
+    pub authentication: bool,
+}
+
+impl PrometheusConfig {
+    /// Where to listen.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), self.port)
+    }
+}
 
 /// Options of AMQP sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -333,6 +357,7 @@ impl Config {
             cluster_name: None,
             management: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http_body_size_max: 0,
+            prometheus: PrometheusConfig::default(),
             log: LogConfig::default(),
             engine_io: EngineIo::default(),
         }

@@ -6,6 +6,7 @@ pub mod broker;
 pub mod config;
 pub mod control_socket;
 pub mod ctl;
+pub mod histogram;
 pub mod http;
 pub mod node_name;
 pub mod runtime_record;

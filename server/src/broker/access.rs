@@ -5,7 +5,7 @@
 
 pub(super) use super::permission::{Access, ResourceKind};
 
-use super::auth::Login;
+use super::auth::{Login, Verdict};
 use super::binding::{BindingRequest, DestinationName};
 use super::connection::ConnectionInfo;
 use super::exception::{Exception, Outcome};
@@ -27,7 +27,9 @@ impl Broker {
         peer: Option<IpAddr>,
         ctx: &Context<'_>,
     ) -> Login {
-        self.authenticator.login(&self.users, mechanism, response, peer, ctx.now.ms)
+        let login = self.authenticator.login(&self.users, mechanism, response, peer, ctx.now.ms);
+        self.amqp_logins.count(matches!(login.verdict, Verdict::Accepted { .. }));
+        login
     }
 
     /// The mechanisms to offer, separated by single spaces.

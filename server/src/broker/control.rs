@@ -7,8 +7,9 @@ use super::alarm::Threshold;
 use super::definitions::Step;
 use super::exception::Exception;
 use super::snapshot::{
-    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, MessageRow, OverviewRow,
-    ParameterRow, PermissionRow, PolicyRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, LoginRow, MessageRow,
+    MetricsRow, OverviewRow, ParameterRow, PermissionRow, PolicyRow, QueueRow, Sums,
+    TopicPermissionRow, UserRow, VhostRow,
 };
 use leveret_protocol::field::OwnedTable;
 use serde_json::Value;
@@ -38,8 +39,7 @@ impl Actor {
 /// A question or an order. Names are checked by the broker; `vhost: None` means all of them.
 #[derive(Clone, Debug)]
 pub enum ControlRequest {
-    /// Is this user and password right, and who is it? Answered by [`ControlReply::Users`] with
-    /// one row, or none when refused.
+    /// Is this user and password right, and who is it? Answered by [`ControlReply::Login`].
     Authenticate {
         /// User name.
         user: String,
@@ -48,14 +48,34 @@ pub enum ControlRequest {
         /// The peer is on this machine.
         loopback: bool,
     },
-    /// Counts of everything.
+    /// Counts of everything, but for messages in queues: those are [`ControlRequest::Sums`].
     Overview,
-    /// Queues, all or one by name.
+    /// Sums over queues and channels, one stretch at a time.
+    Sums {
+        /// Where the stretch begins: 0, then [`Sums::next`].
+        from: usize,
+    },
+    /// Measures that no listing shows.
+    Metrics,
+    /// Queues, in no order, one stretch at a time; answered by [`ControlReply::QueueStretch`].
     Queues {
         /// Virtual host.
         vhost: Option<String>,
-        /// Only this one.
-        name: Option<String>,
+        /// Where the stretch begins: 0, then what the last reply said.
+        from: usize,
+    },
+    /// Those of these queues that are there: virtual hosts and names. The first virtual host must
+    /// exist.
+    QueuesNamed {
+        /// Which.
+        names: Vec<(String, String)>,
+    },
+    /// The names of all queues, in no order, one stretch at a time.
+    QueueNames {
+        /// The version the asker knows: if it is still right, no names are returned.
+        known: Option<u64>,
+        /// Where the stretch begins: 0, then what the last reply said.
+        from: usize,
     },
     /// Exchanges, all or one by name.
     Exchanges {
@@ -301,8 +321,25 @@ pub enum ControlReply {
     Refused(Exception),
     /// [`ControlRequest::Overview`].
     Overview(Box<OverviewRow>),
+    /// Who logged in; none if the password is wrong.
+    Login(Option<LoginRow>),
+    /// [`ControlRequest::Sums`].
+    Sums(Box<Sums>),
+    /// [`ControlRequest::Metrics`].
+    Metrics(Box<MetricsRow>),
     /// Rows.
     Queues(Vec<QueueRow>),
+    /// Rows, and where the next stretch begins.
+    QueueStretch(Vec<QueueRow>, Option<usize>),
+    /// Virtual hosts and names.
+    QueueNames {
+        /// Moves when a queue comes or goes.
+        version: u64,
+        /// Of this stretch.
+        names: Vec<(String, String)>,
+        /// Where the next stretch begins.
+        next: Option<usize>,
+    },
     /// Rows.
     Exchanges(Vec<ExchangeRow>),
     /// Rows.

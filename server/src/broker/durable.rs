@@ -64,8 +64,10 @@ impl Broker {
         }
     }
 
-    /// Everything up to `batch` is on disk: confirms and held replies go out.
-    pub fn on_durable(&mut self, batch: BatchId, ctx: &mut Context<'_>) {
+    /// Everything up to `batch` is on disk: confirms and held replies go out. Returns whether any
+    /// publisher was told so.
+    pub fn on_durable(&mut self, batch: BatchId, ctx: &mut Context<'_>) -> bool {
+        let confirms_before = self.totals.confirm;
         assert!(self.durable <= batch, "the durable point only moves forward");
         self.durable = batch;
         while let Some(&(waits_for, waiter)) = self.waiters.front() {
@@ -78,6 +80,7 @@ impl Broker {
                 Waiter::Replies(connection) => self.release_replies(connection, ctx),
             }
         }
+        confirms_before < self.totals.confirm
     }
 
     fn release_replies(&mut self, id: ConnectionId, ctx: &mut Context<'_>) {

@@ -11,9 +11,9 @@ use crate::broker::message::Message;
 use leveret_engine::Read;
 
 impl Broker {
-    /// Counts of everything.
+    /// Counts of everything that is counted as it happens.
     pub(super) fn overview(&self) -> OverviewRow {
-        let mut row = OverviewRow {
+        OverviewRow {
             connections: self.connections.len() as u64,
             channels: self.channels.len() as u64,
             exchanges: self.topology.exchange_count() as u64,
@@ -33,42 +33,10 @@ impl Broker {
             memory_limit: self.alarms.memory_limit(),
             disk_free_limit: self.alarms.disk_free_limit(),
             ..OverviewRow::default()
-        };
-        for (_, queue) in &self.queues {
-            row.messages_ready += queue.levels.ready_count();
-            row.messages_unacknowledged += queue.unacked_count;
         }
-        row
     }
 
-    /// Queues of one virtual host or all, or one of them.
-    pub(super) fn queue_rows(
-        &mut self,
-        vhost: Option<VhostKey>,
-        name: Option<&str>,
-        ctx: &mut Context<'_>,
-    ) -> Vec<QueueRow> {
-        let mut keys: Vec<QueueKey> = match (vhost, name) {
-            (Some(vhost), Some(name)) => self.topology.queue(vhost, name).into_iter().collect(),
-            _ => self
-                .queues
-                .iter()
-                .filter(|(_, queue)| vhost.is_none_or(|vhost| queue.definition.vhost == vhost))
-                .filter(|(_, queue)| name.is_none_or(|name| &*queue.definition.name == name))
-                .map(|(_, queue)| queue.key)
-                .collect(),
-        };
-        keys.sort_by(|one, other| {
-            let name = |key: &QueueKey| {
-                let definition = &self.queues[key.index()].definition;
-                (&self.topology.vhost(definition.vhost).name, &definition.name)
-            };
-            name(one).cmp(&name(other))
-        });
-        keys.into_iter().map(|key| self.queue_row(key, ctx)).collect()
-    }
-
-    fn queue_row(&mut self, key: QueueKey, ctx: &mut Context<'_>) -> QueueRow {
+    pub(super) fn queue_row(&mut self, key: QueueKey, ctx: &mut Context<'_>) -> QueueRow {
         let oldest_message_ms = self.oldest_message_ms(key, ctx);
         let queue = &self.queues[key.index()];
         let definition = &queue.definition;
@@ -124,7 +92,11 @@ impl Broker {
     }
 
     /// When the oldest ready message was published, if that is known without reading the disk.
-    fn oldest_message_ms(&mut self, key: QueueKey, ctx: &mut Context<'_>) -> Option<u64> {
+    pub(super) fn oldest_message_ms(
+        &mut self,
+        key: QueueKey,
+        ctx: &mut Context<'_>,
+    ) -> Option<u64> {
         let queue = &mut self.queues[key.index()];
         if queue.levels.ready_count() == 0 {
             return None;
@@ -274,36 +246,28 @@ impl Broker {
         }
     }
 
-    /// All virtual hosts with the sums over their queues.
+    /// All virtual hosts, without the sums over their queues.
     pub(super) fn vhost_rows(&self) -> Vec<VhostRow> {
         let mut rows: Vec<VhostRow> = self
             .topology
             .vhosts()
-            .map(|(key, vhost)| {
-                let mut row = VhostRow {
-                    name: vhost.name.to_string(),
-                    description: vhost.description.clone(),
-                    tags: vhost.tags.clone(),
-                    default_queue_type: vhost.default_queue_type.clone(),
-                    tracing: vhost.tracing,
-                    protected: vhost.protected,
-                    limits: [
-                        ("max-connections", vhost.max_connections),
-                        ("max-queues", vhost.max_queues),
-                    ]
-                    .into_iter()
-                    .filter_map(|(name, limit)| Some((name.to_owned(), limit?.into())))
-                    .collect(),
-                    messages_ready: 0,
-                    messages_unacknowledged: 0,
-                    stats: super::snapshot::MessageStats::default(),
-                };
-                let queues = self.queues.iter().filter(|(_, queue)| queue.definition.vhost == key);
-                for (_, queue) in queues {
-                    row.messages_ready += queue.levels.ready_count();
-                    row.messages_unacknowledged += queue.unacked_count;
-                }
-                row
+            .map(|(_, vhost)| VhostRow {
+                name: vhost.name.to_string(),
+                description: vhost.description.clone(),
+                tags: vhost.tags.clone(),
+                default_queue_type: vhost.default_queue_type.clone(),
+                tracing: vhost.tracing,
+                protected: vhost.protected,
+                limits: [
+                    ("max-connections", vhost.max_connections),
+                    ("max-queues", vhost.max_queues),
+                ]
+                .into_iter()
+                .filter_map(|(name, limit)| Some((name.to_owned(), limit?.into())))
+                .collect(),
+                messages_ready: 0,
+                messages_unacknowledged: 0,
+                stats: super::snapshot::MessageStats::default(),
             })
             .collect();
         rows.sort_by(|one, other| one.name.cmp(&other.name));

@@ -16,8 +16,8 @@ use super::policy::Target;
 use super::queue::{Declaration, Next, NextMessage, Returned, Size};
 use super::router::Routable;
 use super::snapshot::{
-    BindingRow, ExchangeRow, MessageRow, MessageStats, ParameterRow, PermissionRow, PolicyRow,
-    TopicPermissionRow, UserRow,
+    BindingRow, ExchangeRow, LoginRow, LoopRow, MessageRow, MessageStats, MetricsRow, ParameterRow,
+    PermissionRow, PolicyRow, TopicPermissionRow, UserRow,
 };
 use super::{Broker, Context};
 use leveret_engine::Read;
@@ -44,12 +44,28 @@ impl Broker {
     ) -> Result<ControlReply, Exception> {
         Ok(match request {
             ControlRequest::Authenticate { user, password, loopback } => {
-                ControlReply::Users(self.authenticate(&user, &password, loopback, ctx))
+                ControlReply::Login(self.authenticate(&user, &password, loopback, ctx))
             }
             ControlRequest::Overview => ControlReply::Overview(Box::new(self.overview())),
-            ControlRequest::Queues { vhost, name } => {
+            ControlRequest::Sums { from } => ControlReply::Sums(Box::new(self.sums(from, ctx))),
+            ControlRequest::Metrics => ControlReply::Metrics(Box::new(self.metrics_row(ctx))),
+            ControlRequest::Queues { vhost, from } => {
                 let vhost = self.vhost_filter(vhost.as_deref())?;
-                ControlReply::Queues(self.queue_rows(vhost, name.as_deref(), ctx))
+                let (rows, next) = self.queue_rows_from(vhost, from, ctx);
+                ControlReply::QueueStretch(rows, next)
+            }
+            ControlRequest::QueuesNamed { names } => {
+                self.vhost_filter(names.first().map(|(vhost, _)| vhost.as_str()))?;
+                ControlReply::Queues(self.queue_rows_named(&names, ctx))
+            }
+            ControlRequest::QueueNames { known, from } => {
+                let version = self.queue_names_version();
+                let (names, next) = if known == Some(version) {
+                    (Vec::new(), None)
+                } else {
+                    self.queue_names(from)
+                };
+                ControlReply::QueueNames { version, names, next }
             }
             ControlRequest::Exchanges { vhost, name } => {
                 let vhost = self.vhost_filter(vhost.as_deref())?;
@@ -252,16 +268,31 @@ impl Broker {
         password: &str,
         loopback: bool,
         ctx: &Context<'_>,
-    ) -> Vec<UserRow> {
+    ) -> Option<LoginRow> {
         let peer = if loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
         let peer = Some(IpAddr::V4(peer));
         let login =
             self.authenticator.check(&self.users, user, password.as_bytes(), peer, ctx.now.ms);
-        match login.verdict {
-            Verdict::Accepted { user } => {
-                self.user_rows().into_iter().filter(|row| *row.name == *user).collect()
-            }
-            Verdict::Refused { .. } | Verdict::Malformed { .. } => Vec::new(),
+        let accepted = matches!(login.verdict, Verdict::Accepted { .. });
+        self.http_logins.count(accepted);
+        let user = self.users.get(user).filter(|_| accepted)?;
+        let permissions = self.permissions.iter().filter(|(name, ..)| **name == *user.name);
+        Some(LoginRow {
+            name: user.name.to_string(),
+            tags: user.tags.iter().map(str::to_owned).collect(),
+            vhosts: permissions.map(|(_, vhost, _)| vhost.to_owned()).collect(),
+        })
+    }
+
+    fn metrics_row(&self, ctx: &Context<'_>) -> MetricsRow {
+        MetricsRow {
+            messages: self.measures.clone(),
+            engine: ctx.engine.stats(),
+            segment_size: ctx.engine.config().segment_size,
+            staged_bytes: ctx.engine.staged_bytes() as u64,
+            amqp_logins: self.amqp_logins,
+            http_logins: self.http_logins,
+            event_loop: LoopRow::default(),
         }
     }
 

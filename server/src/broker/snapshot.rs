@@ -3,8 +3,11 @@
 //! The HTTP side renders them into RabbitMQ's JSON; rates and histories are its business: rows
 //! carry totals only. Times are Unix milliseconds.
 
+use crate::histogram::Histogram;
+use leveret_engine::EngineStats;
 use leveret_protocol::field::OwnedTable;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Message counters of one object, totals since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +83,199 @@ pub struct OverviewRow {
     pub memory_limit: u64,
     /// Free bytes of disk below which the disk alarm goes on; 0 for never.
     pub disk_free_limit: u64,
+}
+
+/// Sums over queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueSums {
+    /// Ready messages.
+    pub ready: u64,
+    /// Unacknowledged messages.
+    pub unacknowledged: u64,
+    /// Bytes of the ready ones.
+    pub ready_bytes: u64,
+    /// Bytes of the unacknowledged ones.
+    pub unacknowledged_bytes: u64,
+    /// Persistent messages.
+    pub persistent: u64,
+    /// Bytes of those.
+    pub persistent_bytes: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// Bytes of memory of the queues themselves.
+    pub memory: u64,
+    /// Messages that came into them.
+    pub published: u64,
+}
+
+/// Sums over channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelSums {
+    /// Consumers.
+    pub consumers: u64,
+    /// Deliveries that wait for an acknowledgement.
+    pub unacknowledged: u64,
+    /// Publishes that wait for a confirm.
+    pub unconfirmed: u64,
+    /// Prefetches of consumers to come.
+    pub prefetch: u64,
+    /// Prefetches of whole channels.
+    pub global_prefetch: u64,
+    /// Channels that have published.
+    pub publishers: u64,
+    /// Channels that consume.
+    pub consuming: u64,
+    /// Their counters.
+    pub stats: MessageStats,
+}
+
+/// Sums over the queues of one virtual host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VhostSums {
+    /// Ready messages.
+    pub ready: u64,
+    /// Unacknowledged messages.
+    pub unacknowledged: u64,
+    /// Their counters.
+    pub stats: MessageStats,
+}
+
+/// Sums over a stretch of queues and channels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Over queues.
+    pub queues: QueueSums,
+    /// Over channels.
+    pub channels: ChannelSums,
+    /// Over the queues of each virtual host that has any, by name.
+    pub vhosts: BTreeMap<String, VhostSums>,
+    /// When the oldest ready message of all was published, as far as is known without the disk.
+    pub oldest_message_ms: Option<u64>,
+    /// Where the next stretch begins; `None` after the last.
+    pub next: Option<usize>,
+}
+
+/// Logins over one protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// Those that got in.
+    pub succeeded: u64,
+    /// Those that did not.
+    pub failed: u64,
+}
+
+impl Logins {
+    /// Counts one.
+    pub fn count(&mut self, succeeded: bool) {
+        self.succeeded += u64::from(succeeded);
+        self.failed += u64::from(!succeeded);
+    }
+}
+
+/// Bytes and calls of sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes received.
+    pub recv_oct: u64,
+    /// Reads that brought something.
+    pub recv_cnt: u64,
+    /// Bytes sent.
+    pub send_oct: u64,
+    /// Writes.
+    pub send_cnt: u64,
+}
+
+/// What the event loop measures of itself.
+#[derive(Clone, Debug)]
+pub struct LoopRow {
+    /// Nanoseconds in which it worked.
+    pub busy_ns: u64,
+    /// Nanoseconds in which it slept.
+    pub idle_ns: u64,
+    /// Times it woke.
+    pub ticks: u64,
+    /// From the oldest publish of a commit to its confirm, in nanoseconds: one per commit that
+    /// confirmed anything.
+    pub publish_to_confirm: Histogram,
+    /// From handing a commit to the disk to its end, in nanoseconds.
+    pub sync: Histogram,
+    /// Bytes of commits.
+    pub batch_size: Histogram,
+    /// Of the sockets that are open.
+    pub traffic: Traffic,
+    /// Bytes waiting to be sent.
+    pub pending: u64,
+}
+
+impl Default for LoopRow {
+    fn default() -> LoopRow {
+        use crate::histogram::{BATCH_SIZE, LATENCY_NS};
+        LoopRow {
+            busy_ns: 0,
+            idle_ns: 0,
+            ticks: 0,
+            publish_to_confirm: Histogram::new(LATENCY_NS),
+            sync: Histogram::new(LATENCY_NS),
+            batch_size: Histogram::new(BATCH_SIZE),
+            traffic: Traffic::default(),
+            pending: 0,
+        }
+    }
+}
+
+/// How long messages take, and how large they are.
+#[derive(Clone, Debug)]
+pub struct MessageMeasures {
+    /// Bodies published, in bytes: every one.
+    pub size: Histogram,
+    /// From publish to delivery, in nanoseconds of millisecond steps: the first message that a
+    /// queue delivers in a turn.
+    pub enqueue_to_deliver: Histogram,
+    /// From delivery to acknowledgement, likewise: the first message of an acknowledgement of many,
+    /// and one in sixteen acknowledged alone.
+    pub deliver_to_ack: Histogram,
+}
+
+impl MessageMeasures {
+    /// A message was delivered that was published then; both are Unix milliseconds.
+    pub fn on_deliver(&mut self, published_at_ms: u64, now_ms: u64) {
+        self.enqueue_to_deliver.observe(now_ms.saturating_sub(published_at_ms) * 1_000_000);
+    }
+
+    /// A message was acknowledged that was delivered then, in the broker's milliseconds.
+    pub fn on_ack(&mut self, delivered_at_ms: u64, now_ms: u64) {
+        self.deliver_to_ack.observe(now_ms.saturating_sub(delivered_at_ms) * 1_000_000);
+    }
+}
+
+impl Default for MessageMeasures {
+    fn default() -> MessageMeasures {
+        use crate::histogram::{LATENCY_NS, MESSAGE_SIZE};
+        MessageMeasures {
+            size: Histogram::new(MESSAGE_SIZE),
+            enqueue_to_deliver: Histogram::new(LATENCY_NS),
+            deliver_to_ack: Histogram::new(LATENCY_NS),
+        }
+    }
+}
+
+/// Measures that no listing shows.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsRow {
+    /// Of messages.
+    pub messages: MessageMeasures,
+    /// Of the log.
+    pub engine: EngineStats,
+    /// Bytes of one segment of the log.
+    pub segment_size: u64,
+    /// Bytes of the log that wait for the disk.
+    pub staged_bytes: u64,
+    /// Logins of AMQP clients.
+    pub amqp_logins: Logins,
+    /// Logins of HTTP clients.
+    pub http_logins: Logins,
+    /// Of the event loop; added by it.
+    pub event_loop: LoopRow,
 }
 
 /// One queue.
@@ -354,6 +550,17 @@ pub struct UserRow {
     pub tags: Vec<String>,
     /// Limits as (name, value).
     pub limits: Vec<(String, i64)>,
+}
+
+/// A user that has just proved who it is.
+#[derive(Clone, Debug)]
+pub struct LoginRow {
+    /// Name.
+    pub name: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Virtual hosts in which it has a permission.
+    pub vhosts: Vec<String>,
 }
 
 /// What a user may do in a virtual host.

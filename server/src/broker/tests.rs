@@ -24,6 +24,22 @@ mod limits;
 mod priorities;
 mod transactions;
 
+impl Broker {
+    /// Rows of the queues of one virtual host or all, or of one name, in the order of their names.
+    fn queue_rows(
+        &mut self,
+        vhost: Option<super::ids::VhostKey>,
+        name: Option<&str>,
+        ctx: &mut Context<'_>,
+    ) -> Vec<super::snapshot::QueueRow> {
+        let (mut rows, next) = self.queue_rows_from(vhost, 0, ctx);
+        assert_eq!(next, None, "tests have few queues");
+        rows.retain(|row| name.is_none_or(|name| row.name == name));
+        rows.sort_by(|one, other| (&one.vhost, &one.name).cmp(&(&other.vhost, &other.name)));
+        rows
+    }
+}
+
 /// A broker, its engine and its sink.
 struct Node {
     broker: Broker,

@@ -43,7 +43,7 @@ pub(super) const fn key(
 
 /// Every served key, grouped by room.
 pub(super) const KEYS: &[&[Key]] =
-    &[LISTENERS, LIMITS, PRESSURE, USERS, NODE, HTTP, LOGGING, ENGINE];
+    &[LISTENERS, LIMITS, PRESSURE, USERS, NODE, HTTP, PROMETHEUS, LOGGING, ENGINE];
 
 const LISTENERS: &[Key] = &[
     key(
@@ -358,6 +358,46 @@ const HTTP: &[Key] = &[
         None,
         "Another name of management.tcp.ip.",
         |config, _, value| config.management.set_ip(value.ip()),
+    ),
+];
+
+const PROMETHEUS: &[Key] = &[
+    key(
+        "prometheus.tcp.port",
+        Kind::Integer(0, 65_535),
+        Some("15692"),
+        "Port of the metrics for Prometheus.",
+        |config, _, value| config.prometheus.port = value.integer(),
+    ),
+    key(
+        "prometheus.tcp.ip",
+        Kind::Ip,
+        Some("127.0.0.1"),
+        "Address of the metrics for Prometheus.",
+        |config, _, value| config.prometheus.ip = Some(value.ip()),
+    ),
+    key(
+        "prometheus.path",
+        Kind::Text,
+        Some("/metrics"),
+        "Path of the metrics for Prometheus.",
+        |config, _, value| {
+            config.prometheus.path = format!("/{}", value.text().trim_matches('/'));
+        },
+    ),
+    key(
+        "prometheus.return_per_object_metrics",
+        Kind::Boolean,
+        Some("false"),
+        "Whether that path shows queues, channels and connections one by one.",
+        |config, _, value| config.prometheus.per_object = value.boolean(),
+    ),
+    key(
+        "prometheus.authentication.enabled",
+        Kind::Boolean,
+        Some("false"),
+        "Whether metrics are for users with the tag monitoring only.",
+        |config, _, value| config.prometheus.authentication = value.boolean(),
     ),
 ];
 

@@ -65,8 +65,12 @@ const LEVERET_LISTENERS: &[(&str, &str)] =
     &[("listeners.tcp.1", "127.0.0.1:5672"), ("listeners.tcp.2", "[::1]:5672")];
 const RABBITMQ_LISTENERS: &[(&str, &str)] = &[("listeners.tcp.default", "5672")];
 /// Where RabbitMQ's defaults differ from the table of keys.
-const RABBITMQ_DEFAULTS: &[(&str, &str)] =
-    &[("management.tcp.ip", "::"), ("log.console", "false"), ("log.dir", "/var/log/rabbitmq")];
+const RABBITMQ_DEFAULTS: &[(&str, &str)] = &[
+    ("management.tcp.ip", "::"),
+    ("prometheus.tcp.ip", "::"),
+    ("log.console", "false"),
+    ("log.dir", "/var/log/rabbitmq"),
+];
 
 /// Reads everything there is and makes the configuration of it.
 ///

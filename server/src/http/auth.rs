@@ -2,7 +2,7 @@
 
 use super::response::ApiError;
 use crate::broker::control::{Actor, ControlReply, ControlRequest};
-use crate::broker::snapshot::PermissionRow;
+use crate::broker::snapshot::LoginRow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
@@ -76,12 +76,11 @@ impl Principal {
         let loopback = address.to_canonical().is_loopback();
         let request = ControlRequest::Authenticate { user, password, loopback };
         let reply = control.ask(request).await?;
-        let ControlReply::Users(mut rows) = reply else {
+        let ControlReply::Login(row) = reply else {
             panic!("a login was answered by {reply:?}");
         };
-        let row = rows.pop().ok_or(ApiError::LoginFailed)?;
-        let rows = control.permissions().await?;
-        Ok(Principal::User { vhosts: vhosts_of(&row.name, rows), name: row.name, tags: row.tags })
+        let LoginRow { name, tags, vhosts } = row.ok_or(ApiError::LoginFailed)?;
+        Ok(Principal::User { name, tags, vhosts })
     }
 
     /// The name that is written into what it makes.
@@ -151,10 +150,6 @@ impl Principal {
         };
         if allowed { Ok(()) } else { Err(ApiError::NotAuthorised(refusal)) }
     }
-}
-
-fn vhosts_of(user: &str, permissions: Vec<PermissionRow>) -> Vec<String> {
-    permissions.into_iter().filter(|row| row.user == user).map(|row| row.vhost).collect()
 }
 
 /// The user and password of a `Basic` header.

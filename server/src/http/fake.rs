@@ -2,7 +2,7 @@
 //! and answers each over the same channel the real one uses, from canned rows or by a broker.
 
 use super::control::{ControlCall, channel};
-use super::{HttpListeners, HttpSettings, HttpThread, ListenerInfo, start};
+use super::{HttpListeners, HttpSettings, HttpThread, ListenerInfo, PrometheusSettings, start};
 use crate::broker::auth::AuthSettings;
 use crate::broker::control::{ControlReply, ControlRequest};
 use crate::broker::effect::Effects;
@@ -10,8 +10,9 @@ use crate::broker::exception::Exception;
 use crate::broker::limits::UserLimits;
 use crate::broker::permission::Permission;
 use crate::broker::snapshot::{
-    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, MessageStats, OverviewRow,
-    PermissionRow, QueueRow, TopicPermissionRow, UserRow, VhostRow,
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, LoginRow, MessageStats,
+    OverviewRow, PermissionRow, QueueRow, QueueSums, Sums, TopicPermissionRow, UserRow, VhostRow,
+    VhostSums,
 };
 use crate::broker::user::password::{HashingAlgorithm, PasswordHash};
 use crate::broker::user::{Tags, User};
@@ -48,6 +49,7 @@ const BUSY: MessageStats = MessageStats {
 /// An API that serves canned rows, on a port and on a socket.
 pub(crate) struct Fake {
     address: SocketAddr,
+    metrics_address: SocketAddr,
     /// Where its control socket is.
     pub(crate) dir: tempfile::TempDir,
     /// Every order it was given.
@@ -97,10 +99,12 @@ impl Fake {
         });
         let management = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = management.local_addr().unwrap();
+        let prometheus = TcpListener::bind("127.0.0.1:0").unwrap();
+        let metrics_address = prometheus.local_addr().unwrap();
         let listeners = HttpListeners {
             management: vec![management],
             control: Some(control_socket::bind(dir.path()).unwrap()),
-            prometheus: Vec::new(),
+            prometheus: vec![prometheus],
         };
         let listener = |protocol, port| ListenerInfo { protocol, ip: "127.0.0.1".to_owned(), port };
         let settings = HttpSettings {
@@ -116,14 +120,38 @@ impl Fake {
             ],
             body_size_max: 100_000,
             credentials: super::CredentialRules::default(),
+            prometheus: PrometheusSettings {
+                path: "/metrics".to_owned(),
+                per_object: false,
+                authentication: false,
+            },
         };
         let http = start(settings, listeners, handle).unwrap();
-        Fake { address, dir, orders, stop, waker, event_loop: Some(event_loop), _http: http }
+        Fake {
+            address,
+            metrics_address,
+            dir,
+            orders,
+            stop,
+            waker,
+            event_loop: Some(event_loop),
+            _http: http,
+        }
     }
 
     /// Sends bytes and returns all that comes back.
     pub(crate) fn raw(&self, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        Fake::exchange(self.address, request)
+    }
+
+    /// A `GET` from the metrics listener.
+    pub(crate) fn scrape(&self, path: &str) -> Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        Answer::parse(&Fake::exchange(self.metrics_address, request.as_bytes()))
+    }
+
+    fn exchange(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(request).unwrap();
         let mut reply = Vec::new();
@@ -172,7 +200,11 @@ impl Fake {
                 order,
                 ControlRequest::Authenticate { .. }
                     | ControlRequest::Overview
+                    | ControlRequest::Sums { .. }
+                    | ControlRequest::Metrics
                     | ControlRequest::Queues { .. }
+                    | ControlRequest::QueuesNamed { .. }
+                    | ControlRequest::QueueNames { .. }
                     | ControlRequest::Exchanges { .. }
                     | ControlRequest::Bindings { .. }
                     | ControlRequest::Vhosts
@@ -460,6 +492,25 @@ fn permission(user: &str) -> PermissionRow {
     }
 }
 
+fn permissions() -> Vec<PermissionRow> {
+    let mut rows = ["guest", "mgr", "alice"].map(permission).to_vec();
+    rows.push(PermissionRow { vhost: "shop".to_owned(), ..permission("guest") });
+    rows
+}
+
+fn queues() -> Vec<QueueRow> {
+    vec![queue("qq1", "quorum"), queue("q1", "classic"), queue("excl1", "classic")]
+}
+
+fn sums() -> Sums {
+    let vhost = VhostSums { ready: 15, unacknowledged: 6, stats: BUSY };
+    Sums {
+        queues: QueueSums { ready: 15, unacknowledged: 6, ..QueueSums::default() },
+        vhosts: [("/".to_owned(), vhost)].into(),
+        ..Sums::default()
+    }
+}
+
 fn overview() -> OverviewRow {
     OverviewRow {
         connections: 1,
@@ -484,12 +535,22 @@ fn known(vhost: Option<&String>) -> bool {
 #[expect(clippy::too_many_lines, reason = "one arm for each request")]
 fn answer(request: &ControlRequest) -> ControlReply {
     let in_root = |vhost: &Option<String>| vhost.as_ref().is_none_or(|name| name == "/");
-    let named = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|one| one == name);
+    let is_named =
+        |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|one| one == name);
     match request {
         ControlRequest::Authenticate { user, password, .. } => {
-            let mut rows = users();
-            rows.retain(|row| row.name == *user && user == password);
-            ControlReply::Users(rows)
+            let row = users().into_iter().find(|row| row.name == *user && user == password);
+            ControlReply::Login(row.map(|row| {
+                LoginRow {
+                    vhosts: permissions()
+                        .into_iter()
+                        .filter(|permission| permission.user == row.name)
+                        .map(|permission| permission.vhost)
+                        .collect(),
+                    name: row.name,
+                    tags: row.tags,
+                }
+            }))
         }
         ControlRequest::Overview => ControlReply::Overview(Box::new(overview())),
         ControlRequest::Queues { vhost, .. }
@@ -500,15 +561,34 @@ fn answer(request: &ControlRequest) -> ControlReply {
         {
             ControlReply::Refused(Exception::not_allowed("vhost not found"))
         }
-        ControlRequest::Queues { vhost, name } => {
+        ControlRequest::QueuesNamed { names } if !known(names.first().map(|(vhost, _)| vhost)) => {
+            ControlReply::Refused(Exception::not_allowed("vhost not found"))
+        }
+        ControlRequest::Sums { .. } => ControlReply::Sums(Box::new(sums())),
+        ControlRequest::Metrics => ControlReply::Metrics(Box::default()),
+        ControlRequest::Queues { vhost, from } => {
+            // Two stretches, so that whoever forgets to ask for the second is found out.
             let mut rows =
-                vec![queue("qq1", "quorum"), queue("q1", "classic"), queue("excl1", "classic")];
-            rows.retain(|row| in_root(vhost) && named(name, &row.name));
-            ControlReply::Queues(rows)
+                if *from == 0 { queues().split_off(1) } else { vec![queues().remove(0)] };
+            rows.retain(|_| in_root(vhost));
+            ControlReply::QueueStretch(rows, (*from == 0).then_some(1))
+        }
+        ControlRequest::QueuesNamed { names } => {
+            let is = |row: &QueueRow, name: &(String, String)| {
+                (&row.vhost, &row.name) == (&name.0, &name.1)
+            };
+            let rows =
+                names.iter().filter_map(|name| queues().into_iter().find(|row| is(row, name)));
+            ControlReply::Queues(rows.collect())
+        }
+        ControlRequest::QueueNames { known, .. } => {
+            let all = queues().into_iter().map(|row| (row.vhost, row.name));
+            let names = if known.is_some() { Vec::new() } else { all.collect() };
+            ControlReply::QueueNames { version: 3, names, next: None }
         }
         ControlRequest::Exchanges { vhost, name } => {
             let mut rows = vec![exchange("orders"), exchange("")];
-            rows.retain(|row| in_root(vhost) && named(name, &row.name));
+            rows.retain(|row| in_root(vhost) && is_named(name, &row.name));
             ControlReply::Exchanges(rows)
         }
         ControlRequest::Bindings { vhost } => {
@@ -529,11 +609,7 @@ fn answer(request: &ControlRequest) -> ControlReply {
         }
         ControlRequest::Vhosts => ControlReply::Vhosts(vec![vhost("/"), vhost("shop")]),
         ControlRequest::Users => ControlReply::Users(users()),
-        ControlRequest::Permissions => {
-            let mut rows = ["guest", "mgr", "alice"].map(permission).to_vec();
-            rows.push(PermissionRow { vhost: "shop".to_owned(), ..permission("guest") });
-            ControlReply::Permissions(rows)
-        }
+        ControlRequest::Permissions => ControlReply::Permissions(permissions()),
         ControlRequest::TopicPermissions => {
             let row = permission("guest");
             ControlReply::TopicPermissions(vec![TopicPermissionRow {

@@ -37,7 +37,7 @@ const PIECE_SIZE: usize = 64 << 10; // bytes
 
 /// The page a request asks for.
 #[derive(Debug)]
-struct Page {
+pub(crate) struct Page {
     number: u64,
     size: u64,
     filter: Filter,
@@ -119,44 +119,92 @@ pub(crate) fn object(call: &Call, fields: impl FnOnce(&mut ObjectWriter<'_>)) ->
     json_bytes(out)
 }
 
+/// The page of a query that wants rows in their own order, if it does: which rows those are can be
+/// told by their names alone.
+pub(crate) fn page_by_name(query: &Query) -> Result<Option<Page>, ApiError> {
+    let page = Page::of(query)?;
+    Ok(page.filter(|_| query.get("sort").is_none() && !query.is_true("sort_reverse")))
+}
+
+/// The items of one page, and how many there are without it.
+pub(crate) struct Chosen<T> {
+    total: usize,
+    filtered: usize,
+    items: Vec<T>,
+}
+
+impl<T> Chosen<T> {
+    /// The same page of other things.
+    pub(crate) fn with_items<U>(&self, items: Vec<U>) -> Chosen<U> {
+        Chosen { total: self.total, filtered: self.filtered, items }
+    }
+
+    /// What is on the page.
+    pub(crate) fn items(&self) -> &[T] {
+        &self.items
+    }
+}
+
+impl Page {
+    /// Chooses from items that are in order by their names.
+    pub(crate) fn choose<T>(
+        &self,
+        items: impl Iterator<Item = T>,
+        name: impl Fn(&T) -> &str,
+    ) -> Result<Chosen<T>, ApiError> {
+        let size = usize::try_from(self.size).expect("at most PAGE_SIZE_MAX");
+        let start = usize::try_from(self.number - 1).unwrap_or(usize::MAX).saturating_mul(size);
+        let end = start.saturating_add(size);
+        let mut chosen = Chosen { total: 0, filtered: 0, items: Vec::new() };
+        for item in items {
+            chosen.total += 1;
+            if self.filter.passes(name(&item)) {
+                if (start..end).contains(&chosen.filtered) {
+                    chosen.items.push(item);
+                }
+                chosen.filtered += 1;
+            }
+        }
+        let first_page_of_none = chosen.filtered == 0 && self.number == 1;
+        if chosen.filtered <= start && !first_page_of_none {
+            return Err(ApiError::Pagination(
+                "page_out_of_range",
+                format!(
+                    "Page out of range, page: {} page size: {}, len: {}",
+                    self.number, self.size, chosen.filtered
+                ),
+            ));
+        }
+        Ok(chosen)
+    }
+
+    /// The reply with what was chosen.
+    pub(crate) fn reply<T: Row>(&self, call: &Call, chosen: Chosen<T>) -> Response<Body> {
+        let filtered = u64::try_from(chosen.filtered).expect("usize is at most 64 bits");
+        let mut out = Vec::new();
+        ObjectWriter::write(&mut out, &Columns::All, |object| {
+            object.field("total_count", &chosen.total);
+            object.field("item_count", &chosen.items.len());
+            object.field("filtered_count", &chosen.filtered);
+            object.field("page", &self.number);
+            object.field("page_size", &self.size);
+            object.field("page_count", &filtered.div_ceil(self.size).max(1));
+        });
+        out.pop(); // the object goes on
+        out.extend_from_slice(b",\"items\":");
+        let mut list = Pieces::new(chosen.items, columns(&call.query));
+        while list.append_piece(&mut out) {}
+        out.push(b'}');
+        json_bytes(out)
+    }
+}
+
 /// A list that can be paged.
 pub(crate) fn paged<T: Row>(call: &Call, mut rows: Vec<T>) -> Outcome {
     let Some(page) = Page::of(&call.query)? else { return Ok(plain(call, rows)) };
-    let total = rows.len();
-    rows.retain(|row| page.filter.passes(row.name()));
-    let filtered = rows.len();
-    let filtered_count = u64::try_from(filtered).expect("fits, as usize is at most 64 bits");
-    let page_count = filtered_count.div_ceil(page.size);
-    let first_page_of_none = filtered == 0 && page.number == 1;
-    if page_count < page.number && !first_page_of_none {
-        return Err(ApiError::Pagination(
-            "page_out_of_range",
-            format!(
-                "Page out of range, page: {} page size: {}, len: {filtered}",
-                page.number, page.size
-            ),
-        ));
-    }
     sort(&mut rows, &call.query);
-    let size = usize::try_from(page.size).expect("at most PAGE_SIZE_MAX");
-    let start = usize::try_from(page.number - 1).unwrap_or(usize::MAX).saturating_mul(size);
-    let items: Vec<T> = rows.into_iter().skip(start).take(size).collect();
-    let columns = columns(&call.query);
-    let mut out = Vec::new();
-    ObjectWriter::write(&mut out, &Columns::All, |object| {
-        object.field("total_count", &total);
-        object.field("item_count", &items.len());
-        object.field("filtered_count", &filtered);
-        object.field("page", &page.number);
-        object.field("page_size", &page.size);
-        object.field("page_count", &page_count.max(1));
-    });
-    out.pop(); // the object goes on
-    out.extend_from_slice(b",\"items\":");
-    let mut list = Pieces::new(items, columns);
-    while list.append_piece(&mut out) {}
-    out.push(b'}');
-    Ok(json_bytes(out))
+    let chosen = page.choose(rows.into_iter(), T::name)?;
+    Ok(page.reply(call, chosen))
 }
 
 /// A list that is never paged.

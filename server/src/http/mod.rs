@@ -34,6 +34,7 @@ mod overview;
 mod parameters;
 mod permissions;
 mod policies;
+mod prometheus;
 mod query;
 mod queues;
 mod rates;
@@ -56,6 +57,9 @@ mod tests;
 
 use crate::broker::user::CredentialValidator;
 use crate::broker::user::password::HashingAlgorithm;
+
+pub use prometheus::PrometheusSettings;
+
 pub use control::{ControlCall, ControlHandle, ControlInbox, Responder};
 
 use route::Route;
@@ -91,6 +95,8 @@ pub struct HttpSettings {
     pub listeners: Vec<ListenerInfo>,
     /// Bytes of a request body at most.
     pub body_size_max: usize,
+    /// How metrics are served.
+    pub prometheus: PrometheusSettings,
     /// What new passwords must be like.
     pub credentials: CredentialRules,
 }
@@ -170,7 +176,13 @@ pub fn start(
 }
 
 async fn run(settings: HttpSettings, listeners: HttpListeners, control: ControlHandle) {
-    let server = Rc::new(Server { control, settings, rates: RefCell::default() });
+    let server = Rc::new(Server {
+        control,
+        settings,
+        rates: RefCell::default(),
+        names: RefCell::default(),
+        telemetries: RefCell::default(),
+    });
     for listener in listeners.management {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
@@ -178,6 +190,15 @@ async fn run(settings: HttpSettings, listeners: HttpListeners, control: ControlH
                 tokio::task::spawn_local(serve(server.clone(), listener, server::management));
             }
             Err(error) => tracing::error!(%error, "cannot serve the management listener"),
+        }
+    }
+    for listener in listeners.prometheus {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => {
+                let listener = Listener::Tcp(listener);
+                tokio::task::spawn_local(serve(server.clone(), listener, prometheus::serve));
+            }
+            Err(error) => tracing::error!(%error, "cannot serve the metrics listener"),
         }
     }
     match listeners.control.map(tokio::net::UnixListener::from_std) {

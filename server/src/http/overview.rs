@@ -108,7 +108,7 @@ pub(crate) fn counters(row: &OverviewRow) -> Counters {
 }
 
 async fn overview(call: Call) -> Outcome {
-    let row = call.control().overview().await?;
+    let row = call.control().overview_with_messages().await?;
     let mut now = counters(&row);
     let mut totals = Totals::of(&row);
     let mut movement = call.server.rates.borrow().movement(Family::Overview, "", "");
@@ -182,7 +182,7 @@ async fn visible(call: &Call) -> Result<(Counters, Totals), ApiError> {
     let count = |rows: usize| rows as u64;
     let mut now = Counters::default();
     let control = call.control();
-    for row in control.vhosts().await?.iter().filter(|row| sees(&row.name)) {
+    for row in control.vhosts_with_messages().await?.iter().filter(|row| sees(&row.name)) {
         add(&mut now, row);
     }
     let queues = control.queues(None).await?;
@@ -202,19 +202,7 @@ async fn visible(call: &Call) -> Result<(Counters, Totals), ApiError> {
 fn add(sum: &mut Counters, row: &VhostRow) {
     sum.ready += row.messages_ready;
     sum.unacknowledged += row.messages_unacknowledged;
-    let (total, one) = (&mut sum.stats, &row.stats);
-    total.publish += one.publish;
-    total.publish_out += one.publish_out;
-    total.confirm += one.confirm;
-    total.return_unroutable += one.return_unroutable;
-    total.drop_unroutable += one.drop_unroutable;
-    total.deliver += one.deliver;
-    total.deliver_no_ack += one.deliver_no_ack;
-    total.get += one.get;
-    total.get_no_ack += one.get_no_ack;
-    total.get_empty += one.get_empty;
-    total.ack += one.ack;
-    total.redeliver += one.redeliver;
+    sum.stats.add(&row.stats);
 }
 
 fn write_identity(object: &mut ObjectWriter<'_>, server: &Server, row: &OverviewRow) {

@@ -4,7 +4,7 @@ use super::auth::Access;
 use super::call::{Call, boolean, text};
 use super::consumers::ConsumerView;
 use super::json::ObjectWriter;
-use super::list::{self, Row};
+use super::list::{self, Page, Row};
 use super::rates::{Counters, Family};
 use super::response::{ApiError, Outcome, created_or_updated, empty};
 use super::route::{Route, delete, get, post, put};
@@ -228,9 +228,32 @@ fn write_owner(details: &mut ObjectWriter<'_>, name: &str) {
 
 async fn all(call: Call) -> Outcome {
     call.watch(Family::Queue);
+    if let Some(page) = list::page_by_name(&call.query)? {
+        return page_of(&call, &page).await;
+    }
     let rows = call.control().queues(call.vhost()).await?;
     let visible = rows.into_iter().filter(|row| call.principal.sees_vhost(&row.vhost));
     list::paged(&call, visible.map(|row| QueueView::of(&call, row)).collect())
+}
+
+/// A page of queues in their own order: only the rows on it are asked for.
+async fn page_of(call: &Call, page: &Page) -> Outcome {
+    let vhost = call.vhost();
+    if let Some(vhost) = &vhost {
+        call.control().vhost(vhost).await?;
+    }
+    let known = call.server.queue_names().await?;
+    let visible = known.names.iter().filter(|(of, _)| {
+        vhost.as_ref().is_none_or(|vhost| vhost == of) && call.principal.sees_vhost(of)
+    });
+    let chosen = page.choose(visible, |(_, name)| name)?;
+    if chosen.items().is_empty() {
+        return Ok(page.reply(call, chosen.with_items(Vec::<QueueView>::new())));
+    }
+    let names = chosen.items().iter().map(|name| (*name).clone()).collect();
+    let rows = call.control().queues_named(names).await?;
+    let views = rows.into_iter().map(|row| QueueView::of(call, row)).collect();
+    Ok(page.reply(call, chosen.with_items(views)))
 }
 
 async fn one(call: Call) -> Outcome {

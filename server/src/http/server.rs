@@ -3,9 +3,11 @@
 //! Everything a peer can make us hold is bounded: connections in number, heads by hyper, bodies by
 //! size, and each phase (waiting for a head, for a body, for the peer to take our bytes) by time.
 
+use super::ask::QueueNames;
 use super::auth::{Access, Origin, Principal};
 use super::call::Call;
 use super::control::ControlHandle;
+use super::prometheus::Telemetries;
 use super::query::{Query, segments};
 use super::rates::{Family, Movement, RateBook, WATCHABLE};
 use super::response::{ApiError, Body, Outcome, empty, set};
@@ -55,6 +57,10 @@ pub(crate) struct Server {
     pub(crate) settings: HttpSettings,
     /// What counters were a while ago.
     pub(crate) rates: RefCell<RateBook>,
+    /// The names of all queues when somebody last asked.
+    pub(super) names: RefCell<Option<Rc<QueueNames>>>,
+    /// What scrapes took.
+    pub(super) telemetries: RefCell<Telemetries>,
 }
 
 /// A listener that was opened elsewhere.
@@ -189,6 +195,20 @@ impl Server {
         self.rates.borrow().movement(family, vhost, name)
     }
 
+    /// The names of all queues; what is known already is only asked whether it still holds.
+    pub(crate) async fn queue_names(&self) -> Result<Rc<QueueNames>, ApiError> {
+        let known = self.names.borrow().clone();
+        let changed = self.control.queue_names(known.as_ref().map(|names| names.version)).await?;
+        match (changed, known) {
+            (None, Some(known)) => Ok(known),
+            (changed, _) => {
+                let names = Rc::new(changed.unwrap_or_default());
+                *self.names.borrow_mut() = Some(names.clone());
+                Ok(names)
+            }
+        }
+    }
+
     /// What tools take for an Erlang process: `<rabbit@host.started.number.number>`.
     fn pid(&self, number: u32, serial: u32) -> String {
         let started_s = self.settings.started_unix_ms / 1000;
@@ -214,7 +234,7 @@ impl Server {
 
     /// Samples the counters that somebody wants rates of.
     pub(crate) async fn sample(&self) -> Result<(), ApiError> {
-        let row = self.control.overview().await?;
+        let row = self.control.overview_with_messages().await?;
         let now_ms = unix_ms();
         let counters = overview::counters(&row);
         let one = [("", "", counters)].into_iter();
@@ -258,7 +278,7 @@ impl Server {
                 self.rates.borrow_mut().sample(family, now_ms, rows);
             }
             Family::Vhost => {
-                let rows = control.vhosts().await?;
+                let rows = control.vhosts_with_messages().await?;
                 let connections = control.connections().await?;
                 let rows = rows.iter().map(|row| {
                     let octets = vhosts::octets(&row.name, &connections);

@@ -124,7 +124,7 @@ impl Row for VhostView {
 
 async fn all(call: Call) -> Outcome {
     call.watch(Family::Vhost);
-    let rows = call.control().vhosts().await?.into_iter();
+    let rows = call.control().vhosts_with_messages().await?.into_iter();
     let connections = call.control().connections().await?;
     let sees_all = call.principal.is_monitor();
     let visible = rows.filter(|row| sees_all || call.principal.sees_vhost(&row.name));
@@ -133,7 +133,9 @@ async fn all(call: Call) -> Outcome {
 
 async fn one(call: Call) -> Outcome {
     call.watch(Family::Vhost);
-    let row = call.control().vhost(call.parameter("vhost")).await?;
+    let rows = call.control().vhosts_with_messages().await?;
+    let named = rows.into_iter().find(|row| row.name == call.parameter("vhost"));
+    let row = named.ok_or(ApiError::NotFound)?;
     let connections = call.control().connections().await?;
     Ok(list::single(&call, &VhostView::of(&call, row, &connections)))
 }

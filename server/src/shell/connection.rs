@@ -8,6 +8,7 @@ use super::aside::Aside;
 use super::transport::Transport;
 use crate::broker::auth::Verdict;
 use crate::broker::connection::ConnectionInfo;
+use crate::broker::snapshot::Traffic;
 
 /// One client, in a slot of the loop's table from accept until its socket is closed.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub(super) struct Link {
     pub(super) local: SocketAddr,
     /// When, in Unix milliseconds.
     pub(super) connected_at_ms: u64,
+    /// What went over the wire.
+    pub(super) traffic: Traffic,
     /// Its entry in the loop's deadlines.
     pub(super) queued_deadline_ms: Option<u64>,
 }
@@ -106,6 +109,7 @@ impl Link {
             peer,
             local,
             connected_at_ms: super::clock::Clock::unix_ms(),
+            traffic: Traffic::default(),
             queued_deadline_ms: None,
         }
     }

@@ -19,6 +19,7 @@
 
 mod accept;
 mod input;
+mod measure;
 mod output;
 mod pressure;
 mod stop;
@@ -51,6 +52,7 @@ use crate::config::SocketOptions;
 use crate::http::{ControlHandle, ControlInbox, Responder};
 
 use accept::Listener;
+use measure::Measures;
 use pressure::Pressure;
 use stop::Stopping;
 
@@ -195,6 +197,8 @@ pub struct EventLoop {
     /// The broker could not use the log.
     poisoned: Option<String>,
     stopping: Option<Stopping>,
+    /// What the loop measures of itself.
+    measures: Measures,
     /// When to try to accept again after the process ran out of files.
     accept_again_ms: Option<u64>,
 }
@@ -262,6 +266,7 @@ impl EventLoop {
             signalled: false,
             poisoned: None,
             stopping: None,
+            measures: Measures::default(),
             accept_again_ms: None,
         };
         Ok((event_loop, handle))
@@ -276,7 +281,8 @@ impl EventLoop {
         loop {
             self.sleep(&mut events)?;
             let now_ns = self.core.tick();
-            self.take_completions()?;
+            self.measures.on_wake(now_ns);
+            self.take_completions(now_ns)?;
             self.call_broker_timers();
             if std::mem::take(&mut self.signalled) {
                 self.begin_stopping()?;
@@ -304,6 +310,7 @@ impl EventLoop {
     /// Waits until something happens, and notes it down.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.sleep_ms().map(Duration::from_millis);
+        self.measures.on_sleep(self.core.clock.now_ns());
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
@@ -357,7 +364,7 @@ impl EventLoop {
     }
 
     /// Tells the broker what has become durable, and what it wanted read.
-    fn take_completions(&mut self) -> Result<(), EngineError> {
+    fn take_completions(&mut self, now_ns: u64) -> Result<(), EngineError> {
         if !std::mem::take(&mut self.disk_finished)
             && self.core.durable == self.core.engine.durable()
         {
@@ -366,10 +373,11 @@ impl EventLoop {
         let completed = self.core.engine.complete()?;
         self.core.durable = completed.durable;
         let (broker, mut ctx) = self.core.call();
-        broker.on_durable(completed.durable, &mut ctx);
+        let confirmed = broker.on_durable(completed.durable, &mut ctx);
         for ticket in completed.loaded {
             broker.on_loaded(ticket, &mut ctx);
         }
+        self.measures.on_durable(completed.durable, now_ns, confirmed);
         self.release_replies();
         self.fulfil_requests();
         Ok(())
@@ -381,7 +389,8 @@ impl EventLoop {
         while let Some(call) = self.inbox.try_next() {
             let staged_size = self.core.engine.staged_bytes();
             let (broker, mut ctx) = self.core.call();
-            let reply = broker.control(call.request, &mut ctx);
+            let mut reply = broker.control(call.request, &mut ctx);
+            self.complete_reply(&mut reply);
             if staged_size < self.core.engine.staged_bytes() {
                 let batch = self.core.engine.batch();
                 self.held_replies.push_back((batch, call.responder, reply));
@@ -436,7 +445,10 @@ impl EventLoop {
     /// Ends the tick for the log.
     fn submit(&mut self) -> Result<(), LoopError> {
         let now_ns = self.core.clock.now_ns();
-        if let Some(deadline_ns) = self.core.engine.submit(now_ns)? {
+        self.measure_filled();
+        let deadline_ns = self.core.engine.submit(now_ns)?;
+        self.measure_submitted(now_ns);
+        if let Some(deadline_ns) = deadline_ns {
             self.alarm.arm(deadline_ns, now_ns)?;
         }
         let (broker, mut ctx) = self.core.call();

@@ -21,6 +21,9 @@ pub(in crate::broker) enum Verdict {
     Redeliver,
 }
 
+/// Of single acknowledgements every so many is measured.
+const ACKS_PER_MEASURE: u64 = 16;
+
 impl Broker {
     /// Settles `tag`, or everything outstanding up to it when `multiple`.
     ///
@@ -40,6 +43,9 @@ impl Broker {
         let channel = &mut self.channels[index];
         if !multiple {
             let unacked = channel.unacked.remove(tag).ok_or_else(|| unknown(tag))?;
+            if tag % ACKS_PER_MEASURE == 1 {
+                self.measures.on_ack(unacked.delivered_at_ms, ctx.now.ms);
+            }
             if let Some(transaction) = &mut channel.transaction {
                 transaction.settle(unacked, verdict);
                 return Ok(());
@@ -54,6 +60,9 @@ impl Broker {
         } else {
             channel.unacked.remove_up_to(tag, &mut taken)
         };
+        if let Some(first) = taken.first() {
+            self.measures.on_ack(first.delivered_at_ms, ctx.now.ms);
+        }
         if let Some(transaction) = &mut channel.transaction {
             for unacked in &taken {
                 transaction.settle(*unacked, verdict);

@@ -159,6 +159,8 @@ impl Broker {
             channel.last_batch = batch;
         }
         self.totals.publish += 1;
+        self.totals.publish_out += targets.route.queues.len() as u64;
+        self.measures.size.observe(parts.body.len() as u64);
         let id = channel.id;
         if targets.route.is_empty() {
             channel.stats.return_unroutable += u64::from(mandatory);

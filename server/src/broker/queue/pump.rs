@@ -140,8 +140,9 @@ impl Broker {
 
     /// Gives a queue's messages to its consumers.
     pub(super) fn pump(&mut self, key: QueueKey, ctx: &mut Context<'_>) {
-        let Broker { queues, consumers, channels, totals, timers, .. } = self;
+        let Broker { queues, consumers, channels, totals, timers, measures, .. } = self;
         let mut expired = 0;
+        let mut measured = false;
         let queue = &mut queues[key.index()];
         queue.elect(consumers);
         if queue.parked.is_some() || queue.rotation.is_empty() {
@@ -168,9 +169,8 @@ impl Broker {
             let consumer = &mut consumers[consumer_key.index()];
             let channel = &mut channels[consumer.channel_index];
             let delivered = deliver(queue, &next, consumer_key, consumer, channel, ctx);
-            match delivered {
-                Ok(()) if consumer.no_ack => totals.deliver_no_ack += 1,
-                Ok(()) => totals.deliver += 1,
+            let published_at_ms = match delivered {
+                Ok(published_at_ms) => published_at_ms,
                 Err(Undelivered::Pending(ticket)) => break ticket,
                 Err(Undelivered::Corrupt) => continue,
                 Err(Undelivered::Expired) if expired < EXPIRED_MAX => {
@@ -178,6 +178,16 @@ impl Broker {
                     continue;
                 }
                 Err(Undelivered::Expired) => return queue.arm(ctx.now.unix_ms, timers),
+            };
+            if consumer.no_ack {
+                totals.deliver_no_ack += 1;
+            } else {
+                totals.deliver += 1;
+            }
+            totals.redeliver += u64::from(1 < next.deliveries);
+            if !measured {
+                measured = true;
+                measures.on_deliver(published_at_ms, ctx.now.unix_ms);
             }
             queue.served(consumer_key);
         };
@@ -233,7 +243,7 @@ pub(in crate::broker) fn report_corrupt(
     )));
 }
 
-/// Gives one message to one consumer.
+/// Gives one message to one consumer. Returns when it was published, in Unix milliseconds.
 ///
 /// # Errors
 /// Why it could not be.
@@ -245,7 +255,7 @@ fn deliver(
     consumer: &mut Consumer,
     channel: &mut Channel,
     ctx: &mut Context<'_>,
-) -> Result<(), Undelivered> {
+) -> Result<u64, Undelivered> {
     let bytes = match ctx.engine.read(next.addr) {
         Read::Ready(bytes) => bytes,
         Read::Pending(ticket) => return Err(Undelivered::Pending(ticket)),
@@ -261,6 +271,7 @@ fn deliver(
         return Err(Undelivered::Expired);
     }
     let counted = queue.with_count(&message, next.deliveries);
+    let published_at_ms = message.meta.published_at_ms;
     let delivery_tag = channel.issue_tag();
     let deliver = Deliver {
         channel: channel.id.number,
@@ -284,7 +295,7 @@ fn deliver(
         queue.stats.deliver_no_ack += 1;
         channel.stats.deliver_no_ack += 1;
         ctx.engine.settle(log, next.seq, next.addr, size.len);
-        return Ok(());
+        return Ok(published_at_ms);
     }
     queue.stats.deliver += 1;
     channel.stats.deliver += 1;
@@ -305,5 +316,5 @@ fn deliver(
         consumer: consumer_key.0,
         delivered_at_ms: ctx.now.ms,
     });
-    Ok(())
+    Ok(published_at_ms)
 }

@@ -148,6 +148,8 @@ impl EventLoop {
                 }
                 Ok(size) => {
                     read_size = size;
+                    link.traffic.recv_oct += size as u64;
+                    link.traffic.recv_cnt += 1;
                     // Coming up short is as good as hearing that there is nothing more.
                     link.readable = size == READ_SIZE_MAX;
                 }

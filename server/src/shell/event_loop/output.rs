@@ -66,6 +66,8 @@ impl EventLoop {
         match link.transport.write(&waiting[..size]) {
             Ok(written) => {
                 session.note_written();
+                link.traffic.send_oct += written as u64;
+                link.traffic.send_cnt += 1;
                 link.write_blocked = written < size;
                 if OUTBOX_READ_MAX <= waiting.len() {
                     // It was not read for its own slowness; that it takes something proves it lives.

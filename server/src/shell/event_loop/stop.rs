@@ -34,7 +34,7 @@ impl EventLoop {
         }
         tracing::info!(connections = self.connections.len(), "stopping");
         self.core.engine.sync()?;
-        self.take_completions()?;
+        self.take_completions(self.core.clock.now_ns())?;
         self.stopping = Some(Stopping { signal, deadline_ms: self.core.now.ms + GOODBYE_MS });
         self.listeners.clear();
         self.accept_again_ms = None;
