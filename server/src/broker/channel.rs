@@ -7,10 +7,12 @@ mod ack;
 mod basic;
 mod consume;
 mod publish;
+mod reply_to;
 mod transaction;
 
 pub(in crate::broker) use ack::Verdict;
 pub(in crate::broker) use publish::{Parts, Targets, parse_expiration};
+pub(in crate::broker) use reply_to::ReplyQueue;
 
 use super::ids::ChannelId;
 use super::queue::ConsumerKey;
@@ -18,6 +20,7 @@ use super::snapshot::MessageStats;
 use confirm::Confirms;
 use leveret_engine::BatchId;
 use publish::RouteCache;
+use reply_to::ReplyConsumer;
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use transaction::Transaction;
@@ -40,6 +43,8 @@ pub struct Channel {
     pub unacked: UnackedSet,
     /// Consumers by tag.
     pub consumers: FxHashMap<Rc<str>, ConsumerKey>,
+    /// Who takes direct replies, if anybody does.
+    pub reply_consumer: Option<Box<ReplyConsumer>>,
     /// Prefetch of consumers to come; 0 is unlimited.
     pub prefetch: u32,
     /// Outstanding deliveries of the whole channel; 0 is unlimited.
@@ -73,6 +78,7 @@ impl Channel {
             next_delivery_tag: 1,
             unacked: UnackedSet::default(),
             consumers: FxHashMap::default(),
+            reply_consumer: None,
             prefetch: 0,
             global_prefetch: 0,
             active: true,

@@ -411,7 +411,8 @@ impl Broker {
         self.store(&meta, parts, &targets, None, ctx)?;
         self.topology.count_publish(exchange, targets.route.queues.len() as u64);
         self.totals.publish += 1;
-        Ok(ControlReply::Routed(!targets.route.is_empty()))
+        self.deliver_replies(&targets, parts, ctx);
+        Ok(ControlReply::Routed(!targets.is_empty()))
     }
 
     /// Takes messages from the head. Those to be requeued go back, marked as delivered.

@@ -22,6 +22,7 @@ mod dead_letters;
 mod expiry;
 mod limits;
 mod priorities;
+mod replies;
 mod transactions;
 
 impl Broker {

@@ -1,6 +1,7 @@
 //! Programs written for RabbitMQ, with their own client libraries, against this broker.
 
 mod amqp_tools;
+mod celery;
 mod lapin_programs;
 mod node_programs;
 #[path = "../support/mod.rs"]

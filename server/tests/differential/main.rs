@@ -68,6 +68,31 @@ fn consume_answers_match() {
     check("consume");
 }
 
+#[test]
+fn transaction_answers_match() {
+    check("transactions");
+}
+
+#[test]
+fn reply_answers_match() {
+    check("replies");
+}
+
+#[test]
+fn consumer_answers_match() {
+    check("consumers");
+}
+
+#[test]
+fn priority_answers_match() {
+    check("priorities");
+}
+
+#[test]
+fn confirm_answers_match() {
+    check("confirms");
+}
+
 /// A difference whose row is gone would be applied to nothing, unseen.
 #[test]
 fn every_difference_names_a_row() {

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use super::broker::Broker;
 
-/// Python with pika.
+/// Python with pika and Celery.
 pub(crate) struct Python {
     interpreter: PathBuf,
 }
@@ -50,10 +50,16 @@ impl Python {
 
     /// `python PROGRAM` of `tests/clients/python`, reaching `broker` as its `localhost`.
     pub(crate) fn command(&self, program: &str, broker: &Broker) -> Command {
+        let mut command = self.interpreter(broker);
+        command.arg(sources("python").join(program));
+        command
+    }
+
+    /// `python`, with everything set for programs that talk to `broker`.
+    pub(crate) fn interpreter(&self, broker: &Broker) -> Command {
         let sources = sources("python");
         let mut command = Command::new(&self.interpreter);
         command
-            .arg(sources.join(program))
             .env("PYTHONPATH", &sources) // its sitecustomize.py sets the port
             .env("PYTHONUNBUFFERED", "1")
             .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -37,11 +37,23 @@ impl Program {
     /// # Panics
     /// When it ends or stays silent without having printed it; with what it printed.
     pub(crate) fn expect_line(&mut self, line: &str) {
+        self.expect(line, |printed| printed == line);
+    }
+
+    /// Waits until it prints a line that ends with `end`, and passes over everything before.
+    ///
+    /// # Panics
+    /// As [`Program::expect_line`].
+    pub(crate) fn expect_end_of_line(&mut self, end: &str) {
+        self.expect(end, |printed| printed.ends_with(end));
+    }
+
+    fn expect(&mut self, line: &str, is_it: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(printed) if printed == line => {
+                Ok(printed) if is_it(&printed) => {
                     self.seen.push(printed);
                     return;
                 }

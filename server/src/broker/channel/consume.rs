@@ -1,5 +1,6 @@
 //! `basic.consume`, `basic.cancel` and what ends a consumer.
 
+use super::reply_to::PSEUDO_QUEUE;
 use super::unacked::NO_CONSUMER;
 use crate::broker::access::Access;
 use crate::broker::durable::mark_dirty;
@@ -32,6 +33,9 @@ impl Broker {
             )));
         }
         self.check_consumer_limit(index)?;
+        if consume.queue == PSEUDO_QUEUE {
+            return self.consume_replies(id, consume, ctx);
+        }
         let name = self.queue_name(index, consume.queue)?;
         self.authorize_queue(id.connection, Access::Read, &name)?;
         let key = self.find_queue(id.connection, &name)?;
@@ -81,7 +85,10 @@ impl Broker {
         ctx: &mut Context<'_>,
     ) {
         let index = self.channel_index(id.connection, id.number);
-        if let Some(key) = self.channels[index].consumers.get(cancel.consumer_tag).copied() {
+        let replies = self.channels[index].reply_consumer.as_ref();
+        if replies.is_some_and(|replies| *replies.tag == *cancel.consumer_tag) {
+            self.channels[index].reply_consumer = None;
+        } else if let Some(key) = self.channels[index].consumers.get(cancel.consumer_tag).copied() {
             self.remove_consumer(key, ctx);
         }
         if !cancel.no_wait {

@@ -3,6 +3,7 @@
 //! A channel remembers the bytes of its last publish method and where it led: while they repeat and
 //! no definition changed, a message is checked, routed and permitted by one comparison.
 
+use super::reply_to::PSEUDO_QUEUE;
 use crate::broker::access::Access;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::{ChannelId, ConnectionId, ExchangeKey};
@@ -12,11 +13,12 @@ use crate::broker::router::{Routable, Route};
 use crate::broker::{Broker, Context, Waiter};
 use leveret_engine::QueueId;
 use leveret_protocol::content::Publish;
-use leveret_protocol::field::{FieldTable, FieldTableBuilder, FieldValue};
+use leveret_protocol::field::{FieldTable, FieldValue};
 use leveret_protocol::frame::{Return, encode_return};
 use leveret_protocol::method::MethodId;
-use leveret_protocol::properties::{BasicProperties, PropertiesWriter};
+use leveret_protocol::properties::BasicProperties;
 use leveret_protocol::reply::ReplyCode;
+use std::rc::Rc;
 
 /// RabbitMQ's longest `expiration`: ten years in milliseconds.
 const EXPIRATION_MAX_MS: u64 = 315_360_000_000;
@@ -48,6 +50,8 @@ impl Default for RouteCache {
 pub(in crate::broker) struct Targets {
     /// Their keys, and what else the message is for.
     pub(in crate::broker) route: Route,
+    /// Reply consumers it is for, by name.
+    pub(in crate::broker) replies: Vec<Rc<str>>,
     /// Their logs, in the same order.
     pub(in crate::broker) logs: Vec<QueueId>,
     /// One of them is durable.
@@ -63,6 +67,11 @@ pub(in crate::broker) struct Targets {
 }
 
 impl Targets {
+    /// Whether the message goes nowhere: what `mandatory` is about.
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.route.is_empty() && self.replies.is_empty()
+    }
+
     /// Whether the log gets a message of these queues.
     #[inline]
     pub(in crate::broker) fn is_persistent(&self, meta: &MessageMeta) -> bool {
@@ -76,6 +85,8 @@ struct Checked<'a> {
     /// Routing keys besides the method's: headers `CC` and `BCC`.
     has_more_keys: bool,
     properties: BasicProperties<'a>,
+    /// What is stored in their place.
+    rewritten: Option<Vec<u8>>,
 }
 
 impl Broker {
@@ -111,10 +122,9 @@ impl Broker {
         if !reusable {
             self.route_message(index, publish, &checked, &mut targets);
         }
-        let stripped = checked.has_more_keys.then(|| without_bcc(checked.properties)).flatten();
         let parts = Parts {
             routing: publish.routing(),
-            properties: stripped.as_deref().unwrap_or(publish.properties),
+            properties: checked.rewritten.as_deref().unwrap_or(publish.properties),
             body: publish.body,
         };
         let stored = if self.channels[index].transaction.is_some() {
@@ -162,7 +172,11 @@ impl Broker {
         self.totals.publish_out += targets.route.queues.len() as u64;
         self.measures.size.observe(parts.body.len() as u64);
         let id = channel.id;
-        if targets.route.is_empty() {
+        if !targets.replies.is_empty() {
+            self.deliver_replies(targets, parts, ctx);
+        }
+        let channel = &mut self.channels[index];
+        if targets.is_empty() {
             channel.stats.return_unroutable += u64::from(mandatory);
             channel.stats.drop_unroutable += u64::from(!mandatory);
             self.totals.return_unroutable += u64::from(mandatory);
@@ -285,6 +299,7 @@ impl Broker {
         targets: &mut Targets,
     ) {
         self.topology.route(exchange, message, &mut targets.route);
+        self.find_replies(exchange, message, targets);
         self.complete_targets(targets);
     }
 
@@ -304,11 +319,15 @@ impl Broker {
             expiration_ms: NO_EXPIRATION,
             dead_lettered: false,
         };
-        if let Some(expiration) = properties.expiration() {
-            meta.expiration_ms = parse_expiration(expiration)?;
+        let asks_for_replies = properties.reply_to() == Some(PSEUDO_QUEUE.as_bytes());
+        if asks_for_replies && self.channels[index].reply_consumer.is_none() {
+            return Err(Exception::precondition("fast reply consumer does not exist"));
         }
         if let Some(user_id) = properties.user_id() {
             self.check_user_id(self.channels[index].id.connection, user_id)?;
+        }
+        if let Some(expiration) = properties.expiration() {
+            meta.expiration_ms = parse_expiration(expiration)?;
         }
         let mut has_more_keys = false;
         if let Some(headers) = properties.headers() {
@@ -316,7 +335,12 @@ impl Broker {
                 has_more_keys |= check_keys(headers, name)?;
             }
         }
-        Ok(Checked { meta, has_more_keys, properties })
+        let rewritten = if has_more_keys || asks_for_replies {
+            self.rewritten_properties(index, properties)
+        } else {
+            None
+        };
+        Ok(Checked { meta, has_more_keys, properties, rewritten })
     }
 }
 
@@ -337,19 +361,6 @@ fn check_keys(headers: FieldTable<'_>, name: &str) -> Result<bool, Exception> {
             other.type_name()
         ))),
     }
-}
-
-/// The properties as the receivers may see them, if there is a `BCC` header to take out.
-fn without_bcc(properties: BasicProperties<'_>) -> Option<Vec<u8>> {
-    let headers = properties.headers().filter(|headers| headers.get("BCC").is_some())?;
-    let mut kept = FieldTableBuilder::new();
-    for (key, value) in headers.iter().filter(|(key, _)| *key != b"BCC") {
-        kept.insert(key, value);
-    }
-    let kept = kept.build();
-    let mut writer = PropertiesWriter::from(properties);
-    writer.headers = Some(kept.as_ref());
-    Some(writer.to_bytes())
 }
 
 fn push_keys<'a>(headers: FieldTable<'a>, name: &str, keys: &mut Vec<&'a str>) {

@@ -36,6 +36,8 @@ struct Publish {
     route: Route,
     /// Its queues by name: by the time of the commit one may be gone, or be another.
     queues: Vec<Rc<str>>,
+    /// Reply consumers it is for, by name.
+    replies: Vec<Rc<str>>,
 }
 
 impl Transaction {
@@ -128,6 +130,9 @@ impl Broker {
                 Err(error) => self.on_engine_error(&error, ctx),
             }
         }
+        for targets in all.iter().filter(|targets| targets.limited) {
+            self.enforce_limits(targets, ctx);
+        }
         if refused {
             return Err(Exception::precondition("partial tx completion"));
         }
@@ -157,6 +162,7 @@ impl Broker {
             mandatory,
             route: targets.route.clone(),
             queues: names.collect(),
+            replies: targets.replies.clone(),
         };
         let transaction = self.channels[index].transaction.as_mut().expect("a channel in tx mode");
         transaction.publishes.push(publish);
@@ -169,7 +175,8 @@ impl Broker {
             let names = publish.queues.iter();
             let queues = names.filter_map(|name| self.topology.queue(vhost, name)).collect();
             let route = Route { queues, ..publish.route.clone() };
-            let mut targets = Targets { route, ..Targets::default() };
+            let replies = publish.replies.clone();
+            let mut targets = Targets { route, replies, ..Targets::default() };
             self.complete_targets(&mut targets);
             all.push(targets);
         }

@@ -5,6 +5,7 @@ use super::{
     Level, Levels, Priorities, Queue, QueueDefinition, QueueKind, Ready, Rotation, describe,
 };
 use crate::broker::access::Access;
+use crate::broker::channel::ReplyQueue;
 use crate::broker::exception::{Exception, Outcome};
 use crate::broker::ids::{ChannelId, ConnectionId, QueueKey, VhostKey};
 use crate::broker::names::generated_name;
@@ -34,6 +35,16 @@ impl Broker {
     ) -> Outcome {
         let vhost = self.vhost_of(id.connection);
         let name = strip_line_breaks(declare.queue);
+        match self.reply_queue(&name) {
+            ReplyQueue::NotOne => {}
+            ReplyQueue::Alive => {
+                self.declare_reply_queue(id, &name, declare.no_wait, ctx);
+                return Ok(());
+            }
+            ReplyQueue::Gone => {
+                return Err(Exception::no_queue(&name, &self.topology.vhost(vhost).name));
+            }
+        }
         let (key, batch) = if declare.passive {
             let key = self.find_queue(id.connection, &name)?;
             self.check_owner(id.connection, key)?;
@@ -61,6 +72,22 @@ impl Broker {
             self.reply_when(id, &Method::QueueDeclareOk(ok), batch, ctx);
         }
         Ok(())
+    }
+
+    /// A reply queue looks like an empty queue with a consumer.
+    fn declare_reply_queue(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        no_wait: bool,
+        ctx: &mut Context<'_>,
+    ) {
+        let index = self.channel_index(id.connection, id.number);
+        self.channels[index].last_queue = Some(name.into());
+        if !no_wait {
+            let ok = QueueDeclareOk { queue: name, message_count: 0, consumer_count: 1 };
+            self.reply(id, &Method::QueueDeclareOk(ok), ctx);
+        }
     }
 
     fn declare_active(

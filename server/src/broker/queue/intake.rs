@@ -139,7 +139,8 @@ impl Broker {
 
     /// Fills in what follows from the queues of `targets`.
     pub(in crate::broker) fn complete_targets(&self, targets: &mut Targets) {
-        let Targets { route, logs, durable, quorum, prioritized, watched, limited } = targets;
+        let Targets { route, logs, durable, quorum, prioritized, watched, limited, replies: _ } =
+            targets;
         logs.clear();
         (*durable, *quorum, *prioritized, *watched, *limited) = (false, false, false, false, false);
         for key in &route.queues {
