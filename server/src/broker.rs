@@ -46,6 +46,7 @@ mod define;
 mod dispatch;
 mod durable;
 mod erlang;
+mod hold;
 mod lifecycle;
 mod listing;
 mod names;
@@ -66,7 +67,7 @@ use connection::Connection;
 use dead_letter::{DeadLetterStats, Refused};
 use effect::{Effects, Request};
 use ids::{ChannelId, ConnectionId, QueueKey};
-use leveret_engine::{BatchId, Engine, EngineError, Ticket};
+use leveret_engine::{BatchId, Engine, EngineError, Seq, Ticket};
 use parameters::{GlobalParameters, Parameters};
 use permission::Permissions;
 use policy::Policies;
@@ -153,6 +154,10 @@ enum Parked {
     Look(QueueKey),
     /// The dead letters of a queue go on.
     Dead(QueueKey),
+    /// A message that an exchange held back is sent on.
+    Held { slot: u32, seq: Seq },
+    /// An exchange learns what it held back.
+    Hold(u32),
     /// A `basic.get`.
     Get { channel: ChannelId, queue: QueueKey, no_ack: bool },
 }
@@ -204,6 +209,8 @@ pub struct Broker {
     letter: Vec<u8>,
     dead_targets: channel::Targets,
     dead_letters: DeadLetterStats,
+    /// What exchanges hold back.
+    holds: Slab<hold::Hold>,
 }
 
 impl Broker {

@@ -304,7 +304,7 @@ fn end_dead(source: Option<Source>, ctx: &mut Context<'_>) -> bool {
 }
 
 /// The routing keys of the header `CC`.
-fn push_copies<'a>(properties: BasicProperties<'a>, keys: &mut Vec<&'a str>) {
+pub(in crate::broker) fn push_copies<'a>(properties: BasicProperties<'a>, keys: &mut Vec<&'a str>) {
     let copies = properties.headers().and_then(|headers| headers.get("CC"));
     if let Some(FieldValue::Array(copies)) = copies {
         keys.extend(copies.iter().filter_map(FieldValue::as_str));

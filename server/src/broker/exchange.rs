@@ -15,6 +15,7 @@ mod recent_history;
 mod stable_hash;
 mod topic;
 
+pub(super) use delayed_message::delay_of;
 pub use kind::ExchangeType;
 pub(super) use kind::{ExchangeKind, Visit};
 pub(super) use random::Dice;
@@ -81,6 +82,8 @@ pub struct Exchange {
     /// Where messages go that take none of its bindings: by its argument, else by policy.
     pub(super) alternate: Option<Box<str>>,
     pub(super) kind: ExchangeKind,
+    /// The slot of what it holds back, once it does.
+    pub(super) hold: Option<u32>,
     /// The bindings it is the source of.
     pub(super) outgoing: List,
     /// The bindings it is the destination of.
@@ -180,6 +183,7 @@ impl Topology {
             publish_in: 0,
             publish_out: 0,
             kind,
+            hold: None,
             outgoing: List::default(),
             incoming: List::default(),
         }));
@@ -293,6 +297,16 @@ impl Topology {
     /// How many exchanges there are in all virtual hosts.
     pub fn exchange_count(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// Notes where the messages are that an exchange holds back.
+    pub(super) fn set_hold(&mut self, key: ExchangeKey, slot: u32) {
+        self.exchanges[key.index()].hold = Some(slot);
+    }
+
+    /// Counts the queues that a message went to which an exchange had held back.
+    pub(super) fn count_routed(&mut self, key: ExchangeKey, queues: u64) {
+        self.exchanges[key.index()].publish_out += queues;
     }
 
     /// Counts a message published to an exchange, and the queues it went to.

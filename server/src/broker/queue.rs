@@ -17,6 +17,7 @@ mod single_active;
 
 pub use consumers::{Consumer, ConsumerKey, Rotation};
 pub(in crate::broker) use declare::{Declaration, strip_line_breaks};
+pub(in crate::broker) use due_times::DueTimes;
 pub use expiry::NEVER_MS;
 pub(in crate::broker) use intake::Stored;
 pub use levels::{Level, Levels, Priorities};

@@ -98,6 +98,7 @@ impl Broker {
             letter: Vec::new(),
             dead_targets: Targets::default(),
             dead_letters: DeadLetterStats::default(),
+            holds: Slab::new(),
         };
         let logs: FxHashMap<QueueId, RecoveredQueue> =
             recovered.queues.iter().map(|queue| (queue.id, *queue)).collect();
@@ -131,6 +132,7 @@ impl Broker {
             .queues
             .iter()
             .flat_map(|(_, queue)| queue.levels.iter().map(|level| level.log))
+            .chain(self.hold_logs())
             .collect();
         let orphans = recovered.queues.iter().filter(|queue| !named.contains(&queue.id));
         orphans.into_iter().try_for_each(|orphan| engine.delete_queue(orphan.id))
@@ -178,6 +180,7 @@ impl Broker {
             Kind::Exchange => self.restore_exchange(&stored),
             Kind::Queue => self.restore_queue(&stored, logs, now_ms),
             Kind::Timed => self.restore_timed(&stored),
+            Kind::Hold => self.restore_held(&stored, logs),
             Kind::Binding => self.restore_binding(&stored),
             Kind::TopicPermission => self.restore_topic_permission(&stored),
             Kind::VhostLimits => self.restore_vhost_limits(&stored),
@@ -302,6 +305,21 @@ impl Broker {
             }
         }
         self.insert_queue(definition, levels, now_ms);
+        Ok(())
+    }
+
+    fn restore_held(
+        &mut self,
+        stored: &Stored<'_>,
+        logs: &FxHashMap<QueueId, RecoveredQueue>,
+    ) -> Result<(), String> {
+        let [vhost, name] = stored.names::<2>()?;
+        let vhost = self.vhost_named(vhost)?;
+        let exchange = self.topology.lookup_exchange(vhost, name).ok_or("no such exchange")?;
+        let log = stored.value.get("log").and_then(FieldValue::as_i64).ok_or("no log")?;
+        let log = QueueId(u32::try_from(log).map_err(|_| format!("log {log}"))?);
+        let recovered = logs.get(&log).ok_or_else(|| format!("log {} is missing", log.0))?;
+        self.restore_hold(exchange, log, recovered.first, recovered.tail);
         Ok(())
     }
 

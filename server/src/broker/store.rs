@@ -11,7 +11,7 @@ use super::ids::{ExchangeKey, QueueKey, VhostKey};
 use super::queue::{Levels, QueueDefinition};
 use super::topology::Removed;
 use super::{Broker, Context};
-use leveret_engine::{BatchId, EngineError};
+use leveret_engine::{BatchId, EngineError, QueueId};
 use leveret_protocol::field::{FieldArrayBuilder, FieldTableBuilder, FieldValue, OwnedTable};
 use leveret_protocol::reply::ReplyCode;
 
@@ -47,11 +47,13 @@ pub enum Kind {
     UserLimits = b'm',
     /// A queue may hold messages with a time of their own: virtual host, name.
     Timed = b'x',
+    /// Where an exchange holds messages back: virtual host, name.
+    Hold = b'h',
 }
 
 impl Kind {
     /// In the order in which they are restored: what is named comes before what names it.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Vhost,
         Kind::User,
         Kind::Permission,
@@ -65,6 +67,7 @@ impl Kind {
         Kind::Exchange,
         Kind::Queue,
         Kind::Timed,
+        Kind::Hold,
         Kind::Binding,
     ];
 }
@@ -99,8 +102,12 @@ pub(super) fn key_of_removed(removed: &Removed<'_>) -> Option<RemovedRecord> {
         Removed::Binding(view) if view.durable => {
             Some(RemovedRecord::Binding(view.to_definition()))
         }
-        Removed::Exchange(exchange) if exchange.definition.durable => {
-            Some(RemovedRecord::Exchange(exchange.definition.name.clone()))
+        Removed::Exchange(exchange) if exchange.definition.durable || exchange.hold.is_some() => {
+            Some(RemovedRecord::Exchange {
+                name: exchange.definition.name.clone(),
+                durable: exchange.definition.durable,
+                hold: exchange.hold,
+            })
         }
         Removed::Binding(_) | Removed::Exchange(_) => None,
     }
@@ -112,7 +119,12 @@ pub(super) enum RemovedRecord {
     /// Of a binding.
     Binding(BindingDefinition),
     /// Of an exchange.
-    Exchange(Box<str>),
+    Exchange {
+        name: Box<str>,
+        durable: bool,
+        /// What it held back, which goes with it.
+        hold: Option<u32>,
+    },
 }
 
 fn binding_key(vhost: &str, binding: &BindingDefinition) -> Vec<u8> {
@@ -170,8 +182,18 @@ impl Broker {
         for record in gone {
             let key = match record {
                 RemovedRecord::Binding(binding) => binding_key(&vhost, binding),
-                RemovedRecord::Exchange(name) => {
-                    key(Kind::Exchange, &[vhost.as_bytes(), name.as_bytes()])
+                RemovedRecord::Exchange { name, durable, hold } => {
+                    let names = [vhost.as_bytes(), name.as_bytes()];
+                    if let Some(slot) = hold {
+                        self.drop_hold(*slot, ctx);
+                        if *durable {
+                            self.delete_record(&key(Kind::Hold, &names), ctx);
+                        }
+                    }
+                    if !durable {
+                        continue;
+                    }
+                    key(Kind::Exchange, &names)
                 }
             };
             batch = self.delete_record(&key, ctx).or(batch);
@@ -293,6 +315,24 @@ impl Broker {
     ) -> Result<BatchId, EngineError> {
         let key = self.timed_record_key(definition);
         ctx.engine.put_meta(&key, OwnedTable::default().as_ref().as_bytes())
+    }
+
+    /// Stores where a durable exchange holds messages back.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn store_hold(
+        &self,
+        exchange: ExchangeKey,
+        log: QueueId,
+        ctx: &mut Context<'_>,
+    ) -> Result<BatchId, EngineError> {
+        let exchange = self.topology.exchange(exchange);
+        let vhost = &self.topology.vhost(exchange.vhost).name;
+        let key = key(Kind::Hold, &[vhost.as_bytes(), exchange.definition.name.as_bytes()]);
+        let log = FieldValue::I64(i64::from(log.0));
+        let value = FieldTableBuilder::new().with("log", log).build();
+        ctx.engine.put_meta(&key, value.as_ref().as_bytes())
     }
 
     fn timed_record_key(&self, definition: &QueueDefinition) -> Vec<u8> {

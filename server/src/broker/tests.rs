@@ -19,6 +19,7 @@ use leveret_protocol::properties::PropertiesWriter;
 
 mod consumers;
 mod dead_letters;
+mod delayed;
 mod expiry;
 mod limits;
 mod priorities;

@@ -13,6 +13,8 @@ use std::collections::BinaryHeap;
 pub(in crate::broker) enum Due {
     /// A queue: its messages or itself may have expired, or it is over its limits.
     Queue(QueueKey),
+    /// Messages that the exchange with this hold sends on.
+    Hold(u32),
 }
 
 /// All deadlines, in Unix milliseconds.

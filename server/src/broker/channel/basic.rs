@@ -219,6 +219,8 @@ impl Broker {
                 }
                 Parked::Look(key) => self.arm_queue(key, ctx.now.unix_ms),
                 Parked::Dead(key) => self.resume_dead(key),
+                Parked::Held { slot, seq } => self.resume_held(slot, seq, ctx),
+                Parked::Hold(slot) => self.resume_hold(slot, ctx),
                 Parked::Get { channel, queue, no_ack } => {
                     if !self.connections.contains_key(&channel.connection) {
                         continue;

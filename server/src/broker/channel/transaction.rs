@@ -208,6 +208,12 @@ impl Broker {
                 self.level_logs(targets, meta.priority, ctx).map_err(full)?;
             }
             self.prepare_timed(meta, targets, ctx).map_err(full)?;
+            let holds = targets.route.delays.len();
+            durable |= self.prepare_holds(targets, ctx).map_err(full)?;
+            size.messages += holds;
+            size.targets += holds;
+            size.bytes +=
+                holds * (MESSAGE_HEADER_SIZE + routing.len() + properties.len() + body.len());
         }
         if durable {
             ctx.engine.begin_transaction(size).map_err(full)?;

@@ -35,7 +35,7 @@ pub(super) fn inner_type(arguments: FieldTable<'_>) -> Result<ExchangeType, Exce
 /// Has the message held if it asks for it. Returns whether it does.
 pub(super) fn hold(visit: &Visit<'_>, trail: &mut Trail<'_>) -> bool {
     trail.forbid_caching();
-    let delay = visit.message.headers().get("x-delay").and_then(milliseconds);
+    let delay = visit.message.headers().get("x-delay").and_then(delay_of);
     match delay.and_then(|delay| u32::try_from(delay).ok()) {
         Some(ms) if 0 < ms => {
             trail.delay(visit.exchange, ms);
@@ -46,7 +46,7 @@ pub(super) fn hold(visit: &Visit<'_>, trail: &mut Trail<'_>) -> bool {
 }
 
 /// A delay as the plugin reads it: any integer, a string of one, or a float cut short.
-fn milliseconds(value: FieldValue<'_>) -> Option<i64> {
+pub(in super::super) fn delay_of(value: FieldValue<'_>) -> Option<i64> {
     if let Some(text) = value.as_str() {
         return text.parse().ok();
     }

@@ -152,6 +152,7 @@ impl Broker {
             let Some((at_ms, due)) = self.timers.pop(ctx.now.unix_ms) else { break };
             match due {
                 Due::Queue(key) => self.on_queue_due(at_ms, key, &mut budget, ctx),
+                Due::Hold(slot) => self.on_hold_due(at_ms, slot, &mut budget, ctx),
             }
         }
     }

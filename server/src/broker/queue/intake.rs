@@ -7,6 +7,7 @@ use crate::broker::exception::Exception;
 use crate::broker::ids::QueueKey;
 use crate::broker::message::{MessageMeta, NO_EXPIRATION, encode_header};
 use crate::broker::policy::effective::Overflow;
+use crate::broker::router::Route;
 use crate::broker::{Broker, Context};
 use leveret_engine::{BatchId, EngineError};
 use leveret_protocol::reply::ReplyCode;
@@ -34,14 +35,27 @@ impl Broker {
         source: Option<Source>,
         ctx: &mut Context<'_>,
     ) -> Result<Stored, Exception> {
+        let mut source = source;
+        let mut held = None;
+        let Route { queues, delays, .. } = &targets.route;
+        for (at, delay) in delays.iter().enumerate() {
+            // With the last of its new places it leaves the one it was in.
+            let is_last = queues.is_empty() && at + 1 == delays.len();
+            let leaving = source.take_if(|_| is_last);
+            let batch = self.hold(meta, parts, *delay, leaving, ctx);
+            held = held.max(batch.map_err(|error| not_stored(&error))?);
+        }
+        if queues.is_empty() && !delays.is_empty() {
+            return Ok(Stored { batch: held, refused: false });
+        }
         if targets.limited
             && let Some(fewer) = self.without_full(targets, meta, parts, ctx)
         {
             let batch = self.append(meta, parts, &fewer, source, ctx)?;
-            return Ok(Stored { batch, refused: true });
+            return Ok(Stored { batch: batch.max(held), refused: true });
         }
         let batch = self.append(meta, parts, targets, source, ctx)?;
-        Ok(Stored { batch, refused: false })
+        Ok(Stored { batch: batch.max(held), refused: false })
     }
 
     #[inline]
