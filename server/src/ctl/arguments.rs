@@ -22,6 +22,7 @@ const WITH_VALUE: &[&str] = &[
     "limit",
     "node",
     "number",
+    "object-type",
     "offset",
     "per-connection-delay",
     "pid",
@@ -62,6 +63,7 @@ const FLAGS: &[&str] = &[
     "ram",
     "shortnames",
     "silent",
+    "skip-if-unchanged",
     "table-headers",
     "verbose",
 ];
@@ -80,6 +82,14 @@ const LETTERS: &[(char, &str)] = &[
     ('s', "silent"),
     ('t', "timeout"),
     ('v', "verbose"),
+];
+
+/// Single letters that mean something else behind one command.
+const LETTERS_OF: &[(&str, char, &str)] = &[
+    ("delete_queue", 'e', "if-empty"),
+    ("delete_queue", 'u', "if-unused"),
+    ("log_tail", 'N', "number"),
+    ("wait", 'P', "pid"),
 ];
 
 /// Options that every command accepts.
@@ -135,7 +145,7 @@ impl Arguments {
                 };
                 arguments.add(word, &name.replace('_', "-"), value, &mut words)?;
             } else if is_letters(word) {
-                arguments.add_letters(word, &mut words)?;
+                arguments.add_letters(&typed, word, &mut words)?;
             } else {
                 arguments.positional.push(word.clone());
             }
@@ -146,6 +156,7 @@ impl Arguments {
 
     fn add_letters<'a>(
         &mut self,
+        typed: &[String],
         word: &str,
         rest: &mut impl Iterator<Item = &'a String>,
     ) -> Result<(), Failure> {
@@ -154,7 +165,7 @@ impl Arguments {
             None => (&word[1..], None),
         };
         for letter in letters.chars() {
-            let name = LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, name)| *name);
+            let name = letter_name(typed, letter);
             self.add(word, name.ok_or_else(|| bad_option(word))?, value.clone(), rest)?;
         }
         Ok(())
@@ -208,7 +219,7 @@ impl Arguments {
             .options
             .iter()
             .filter(|(name, _)| !COMMON.contains(name) && !own.contains(name))
-            .map(|(name, value)| format!("\n\t--{name} : {value}"))
+            .map(|(name, value)| format!("\n--{name} : {value}"))
             .collect();
         if foreign.is_empty() {
             Ok(())
@@ -235,6 +246,17 @@ impl Arguments {
     }
 }
 
+/// The option a letter stands for on this command line.
+fn letter_name(typed: &[String], letter: char) -> Option<&'static str> {
+    let own = LETTERS_OF
+        .iter()
+        .find(|(command, known, _)| *known == letter && typed.iter().any(|word| word == command));
+    match own {
+        Some((_, _, name)) => Some(name),
+        None => LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, name)| *name),
+    }
+}
+
 /// Whether a word is a bundle of letters; `-` and `-1` are arguments.
 fn is_letters(word: &str) -> bool {
     word.strip_prefix('-').is_some_and(|rest| {
@@ -243,7 +265,8 @@ fn is_letters(word: &str) -> bool {
 }
 
 fn bad_option(word: &str) -> Failure {
-    Failure::usage(format!("Invalid options for this command:\n\t{word}"))
+    let (name, value) = word.split_once(['=', ' ']).unwrap_or((word, ""));
+    Failure::usage(format!("Invalid options for this command:\n{name} : {value}"))
 }
 
 #[cfg(test)]
@@ -274,6 +297,9 @@ mod tests {
     #[test]
     fn flags_can_be_turned_off_and_bundled() {
         assert!(parse("x --no-table-headers").unwrap().off("table-headers"));
+        let purge = parse("-u delete_queue q -e").unwrap();
+        assert!(purge.flag("if-unused") && purge.flag("if-empty"));
+        assert_eq!(purge.positional, ["delete_queue", "q"]);
         let bundle = parse("list -Em").unwrap();
         assert!(bundle.flag("enabled") && bundle.flag("minimal"));
         assert_eq!(parse("a -- -q --x").unwrap().positional, ["a", "-q", "--x"]);

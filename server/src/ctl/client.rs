@@ -6,6 +6,7 @@ use super::failure::{EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, Failure};
 use crate::control_socket;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,10 @@ const HEAD_SIZE_MAX: usize = 64 << 10;
 pub(crate) struct Client {
     data_dir: PathBuf,
     timeout: Option<Duration>,
+    /// A dry run goes no further.
+    refuses_requests: Cell<bool>,
+    /// A dry run asks, and changes nothing.
+    refuses_changes: bool,
 }
 
 /// What the broker answered.
@@ -63,7 +68,17 @@ impl Client {
     /// The broker of a data directory.
     pub(crate) fn new(data_dir: PathBuf, timeout_s: Option<f64>) -> Client {
         let timeout = timeout_s.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.001, 1e9)));
-        Client { data_dir, timeout }
+        Client { data_dir, timeout, refuses_requests: Cell::new(false), refuses_changes: false }
+    }
+
+    /// The same broker, which will not be asked to change anything.
+    pub(crate) fn without_changes(self) -> Client {
+        Client { refuses_changes: true, ..self }
+    }
+
+    /// From now on every request ends the command: what would follow is not to be done.
+    pub(crate) fn refuse_requests(&self) {
+        self.refuses_requests.set(true);
     }
 
     /// Its data directory.
@@ -87,6 +102,31 @@ impl Client {
         }
     }
 
+    /// Puts something where a path says.
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<(), Failure> {
+        self.change("PUT", path, Some(body))
+    }
+
+    /// Asks for something to be done.
+    pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> Result<(), Failure> {
+        self.change("POST", path, body)
+    }
+
+    fn change(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(), Failure> {
+        let reply = self.request(method, path, body)?;
+        if reply.is_success() { Ok(()) } else { Err(reply.failure()) }
+    }
+
+    /// Deletes what a path names; says whether it was there.
+    pub(crate) fn delete(&self, path: &str) -> Result<bool, Failure> {
+        let reply = self.request("DELETE", path, None)?;
+        match reply.status {
+            404 => Ok(false),
+            _ if reply.is_success() => Ok(true),
+            _ => Err(reply.failure()),
+        }
+    }
+
     /// Sends a request to a path under `/api`.
     pub(crate) fn request(
         &self,
@@ -105,6 +145,9 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Reply, Failure> {
+        if self.refuses_requests.get() || (self.refuses_changes && method != "GET") {
+            return Err(Failure::DryRun);
+        }
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut request = format!(
             "{method} /api{path} HTTP/1.0\r\nhost: localhost\r\naccept: application/json\r\n\

@@ -32,6 +32,37 @@ pub(crate) struct Command {
     pub(crate) run: fn(&mut Session<'_>) -> Result<(), Failure>,
 }
 
+impl Command {
+    /// A command that needs a broker that serves, has no options of its own and prints a table.
+    pub(crate) const fn new(
+        name: &'static str,
+        tools: &'static [Tool],
+        group: Group,
+        usage: &'static str,
+        summary: &'static str,
+        arity: (usize, usize),
+        run: fn(&mut Session<'_>) -> Result<(), Failure>,
+    ) -> Command {
+        let (needs, format) = (Needs::Service, Format::Table);
+        Command { name, tools, group, usage, summary, options: &[], arity, needs, format, run }
+    }
+
+    /// The same with options of its own.
+    pub(crate) const fn options(self, options: &'static [&'static str]) -> Command {
+        Command { options, ..self }
+    }
+
+    /// The same with other needs.
+    pub(crate) const fn needs(self, needs: Needs) -> Command {
+        Command { needs, ..self }
+    }
+
+    /// The same with another format where none is asked for.
+    pub(crate) const fn format(self, format: Format) -> Command {
+        Command { format, ..self }
+    }
+}
+
 /// Headings of the list of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
@@ -148,9 +179,14 @@ impl<'a> Session<'a> {
         Ok(self.broker.insert(broker))
     }
 
-    /// The broker. Only for commands that need one.
+    /// The broker. Only for commands that need one. A dry run ends at the first request behind a
+    /// banner.
     pub(crate) fn broker(&self) -> &Client {
-        self.broker.as_ref().expect("found before a command that needs it runs")
+        let broker = self.broker.as_ref().expect("found before a command that needs it runs");
+        if self.out.has_announced() && self.arguments.flag("dry-run") {
+            broker.refuse_requests();
+        }
+        broker
     }
 
     /// An argument that [`Command::arity`] promises.
@@ -167,5 +203,25 @@ impl<'a> Session<'a> {
     pub(crate) fn node(&self) -> Result<String, Failure> {
         let overview = self.broker().get("/overview?columns=node")?;
         Ok(overview["node"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Ends a command that has nothing to say but that it is done. Programs that read JSON are told
+    /// so; nobody else is.
+    pub(crate) fn done(&mut self) -> Result<(), Failure> {
+        if self.out.format() != Format::Json {
+            return Ok(());
+        }
+        let json = serde_json::json!({"node": self.node()?, "result": "ok"});
+        Ok(self.out.result("", &json)?)
+    }
+
+    /// Ends a command with a line that is a message to people and to programs.
+    pub(crate) fn done_with(&mut self, text: &str) -> Result<(), Failure> {
+        Ok(self.out.result(text, &serde_json::json!({"message": text}))?)
+    }
+
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.arguments.flag("dry-run")
     }
 }

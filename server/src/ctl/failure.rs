@@ -32,6 +32,8 @@ pub(crate) enum Failure {
     UnknownCommand(String),
     /// The broker cannot be found or reached; the text says what was tried.
     NodeDown { tried: String },
+    /// Not one: `--dry-run` got as far as it goes.
+    DryRun,
     /// Our standard output was closed, as `| head` does.
     OutputClosed,
 }
@@ -40,6 +42,22 @@ impl Failure {
     /// A refused argument.
     pub(crate) fn usage(text: impl Into<String>) -> Failure {
         Failure::Validation { code: EX_USAGE, text: text.into() }
+    }
+
+    /// An argument that has no sense, as RabbitMQ words it.
+    pub(crate) fn bad_argument(text: &str) -> Failure {
+        let text = if text.is_empty() {
+            "Bad argument.".to_owned()
+        } else {
+            format!("Bad argument: {text}")
+        };
+        Failure::Validation { code: EX_DATAERR, text }
+    }
+
+    /// A virtual host that should be there and is not.
+    pub(crate) fn no_vhost(name: &str) -> Failure {
+        let text = format!("Virtual host '{name}' does not exist");
+        Failure::Plain { code: EX_DATAERR, text }
     }
 
     /// A failed operation.

@@ -58,6 +58,7 @@ pub(crate) fn find(arguments: &Arguments, surroundings: &Surroundings) -> Result
     let node = arguments.option("node").map(|_| wanted_node(arguments));
     let data_dir = locate(arguments, surroundings, node.as_deref())?;
     let client = Client::new(data_dir, timeout_s);
+    let client = if arguments.flag("dry-run") { client.without_changes() } else { client };
     if let Some(node) = node {
         let actual = client.get("/overview?columns=node")?;
         let actual = actual["node"].as_str().unwrap_or_default().to_owned();

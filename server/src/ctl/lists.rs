@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// How a value of the API becomes a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// As it is.
     Plain,
     /// A table of arguments.
@@ -22,6 +22,8 @@ enum Kind {
     Protocol,
     /// An object of names and states.
     States,
+    /// A value as the text of its JSON.
+    Json,
     /// `exchange`, as every source is one.
     Exchange,
     /// Something RabbitMQ has and we do not: always empty.
@@ -31,9 +33,9 @@ enum Kind {
 }
 
 /// A column: its name here, and where the API has it.
-type Column = (&'static str, &'static str, Kind);
+pub(super) type Column = (&'static str, &'static str, Kind);
 
-use Kind::{Address, Arguments, Empty, Exchange, Plain, Protocol, States, Words, Zero};
+use Kind::{Address, Arguments, Empty, Exchange, Json, Plain, Protocol, States, Words, Zero};
 
 const QUEUE_COLUMNS: &[Column] = &[
     ("name", "name", Plain),
@@ -403,10 +405,16 @@ fn list(session: &mut Session<'_>, path: Option<&str>) -> Result<(), Failure> {
         None => None,
         Some(path) => session.broker().find(&format!("{path}?columns={}", paths.join(",")))?,
     };
-    let rows = match rows {
-        Some(Value::Array(rows)) => rows,
-        Some(_) | None => Vec::new(),
-    };
+    print(session, &rows.unwrap_or_default(), &columns)
+}
+
+/// Prints columns of an array of objects.
+pub(super) fn print(
+    session: &mut Session<'_>,
+    rows: &Value,
+    columns: &[Column],
+) -> Result<(), Failure> {
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     let names: Vec<&str> = columns.iter().map(|(name, ..)| *name).collect();
     let cells = rows.iter().map(|row| columns.iter().map(|column| cell(row, *column)).collect());
     Ok(session.out.table(&names, cells)?)
@@ -421,6 +429,7 @@ fn cell(row: &Value, (_, path, kind): Column) -> Cell {
         Address => address(value.as_str().unwrap_or_default()),
         Protocol => protocol(value.as_str().unwrap_or_default()),
         States => states(value),
+        Json => Cell::text(value.to_string()),
         Exchange => Cell::text("exchange"),
         Empty => Cell::Plain(Value::Null),
         Zero => Cell::Plain(Value::from(0)),

@@ -8,13 +8,22 @@
 mod arguments;
 mod client;
 mod command;
+mod connections;
+mod definitions;
 mod failure;
 mod find;
 mod help;
 mod lists;
 mod output;
+mod parameters;
+mod permissions;
+mod policies;
+mod queues;
+mod secret;
 mod status;
 mod tool;
+mod users;
+mod vhosts;
 
 pub use tool::Tool;
 
@@ -29,7 +38,21 @@ use std::process::ExitCode;
 
 /// All commands, file by file.
 fn commands() -> impl Iterator<Item = &'static Command> {
-    [help::COMMANDS, status::COMMANDS, lists::COMMANDS].into_iter().flatten()
+    [
+        help::COMMANDS,
+        status::COMMANDS,
+        lists::COMMANDS,
+        users::COMMANDS,
+        permissions::COMMANDS,
+        vhosts::COMMANDS,
+        policies::COMMANDS,
+        parameters::COMMANDS,
+        definitions::COMMANDS,
+        queues::COMMANDS,
+        connections::COMMANDS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Runs `tool` with the arguments behind its name, on this process's streams.
@@ -70,7 +93,7 @@ fn run(tool: Tool, words: Vec<String>, surroundings: &Surroundings, streams: Str
     // What was printed so far belongs before the error, also where both go to one terminal.
     let flushed = out.flush();
     match outcome.and(flushed.map_err(Failure::from)) {
-        Ok(()) => 0,
+        Ok(()) | Err(Failure::DryRun) => 0,
         Err(failure) => report(tool, &arguments, &failure, err),
     }
 }
@@ -169,6 +192,7 @@ fn report(tool: Tool, arguments: &Arguments, failure: &Failure, err: &mut dyn Wr
                 ),
             )
         }
+        Failure::DryRun => return 0,
         Failure::OutputClosed => return EX_SOFTWARE,
     };
     if !text.is_empty() {

@@ -79,6 +79,10 @@ impl Cell {
     fn erlang(&self) -> String {
         match self {
             Cell::Arguments(value) => arguments(value),
+            Cell::Words(Value::Array(words)) => {
+                let words: Vec<String> = words.iter().filter_map(Value::as_str).map(atom).collect();
+                format!("[{}]", words.join(","))
+            }
             Cell::Plain(value) | Cell::Words(value) | Cell::Both(_, value) => erlang(value),
         }
     }
@@ -144,6 +148,13 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escape(&text.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
+/// A word as an Erlang atom, between apostrophes where it needs them.
+fn atom(word: &str) -> String {
+    let plain = word.starts_with(|first: char| first.is_ascii_lowercase())
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '@');
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "\\'")) }
+}
+
 /// A value as an Erlang term: texts as binaries.
 fn erlang(value: &Value) -> String {
     match value {
@@ -167,6 +178,7 @@ pub(crate) struct Output<'a> {
     format: Format,
     banners: bool,
     headers: bool,
+    announced: bool,
 }
 
 impl<'a> Output<'a> {
@@ -191,7 +203,8 @@ impl<'a> Output<'a> {
         let silent = options.flag("silent");
         let readable = matches!(format, Format::Table | Format::PrettyTable);
         let banners = readable && !options.flag("quiet") && !silent;
-        Ok(Output { out, format, banners, headers: !silent && !options.off("table-headers") })
+        let headers = !silent && !options.off("table-headers");
+        Ok(Output { out, format, banners, headers, announced: false })
     }
 
     /// The format in use.
@@ -201,7 +214,13 @@ impl<'a> Output<'a> {
 
     /// A line about what is being done; left out where it would disturb.
     pub(crate) fn banner(&mut self, text: &str) -> io::Result<()> {
+        self.announced = true;
         if self.banners { writeln!(self.out, "{}", escape(text)) } else { Ok(()) }
+    }
+
+    /// Whether a banner was printed, or left out.
+    pub(crate) fn has_announced(&self) -> bool {
+        self.announced
     }
 
     /// A line of the result.
@@ -221,16 +240,6 @@ impl<'a> Output<'a> {
             Format::Json => writeln!(self.out, "{json}"),
             Format::Erlang => writeln!(self.out, "{}", erlang(json)),
             Format::Table | Format::PrettyTable | Format::Csv => writeln!(self.out, "{text}"),
-        }
-    }
-
-    /// The end of a command that has nothing to say but that it is done.
-    pub(crate) fn done(&mut self, node: &str) -> io::Result<()> {
-        match self.format {
-            Format::Json => {
-                writeln!(self.out, "{}", serde_json::json!({"node": node, "result": "ok"}))
-            }
-            Format::Table | Format::PrettyTable | Format::Csv | Format::Erlang => Ok(()),
         }
     }
 

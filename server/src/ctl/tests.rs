@@ -49,6 +49,133 @@ fn check(fake: &Fake, line: &str, expected: &str) {
     assert_eq!(ran.out, expected, "{line}");
 }
 
+/// One command line of a transcript, and what it must print.
+#[derive(Default)]
+struct Scene {
+    words: Vec<String>,
+    input: String,
+    out: String,
+    err: String,
+    /// Only the beginning of `err` is known.
+    err_goes_on: bool,
+    code: u8,
+}
+
+/// Splits a command line at its blanks; what is between apostrophes is one word.
+fn split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_start();
+    while !rest.is_empty() {
+        let (word, behind) = match rest.strip_prefix('\'') {
+            Some(quoted) => quoted.split_once('\'').expect("an apostrophe closes"),
+            None => rest.split_once(' ').unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = behind.trim_start();
+    }
+    words
+}
+
+/// Reads a transcript: `< input`, `$ command line`, lines of standard output, `! ` lines of standard
+/// error (`!...`: and more), `? exit code`. A blank line ends a scene; what is in front of the first
+/// scene is prose.
+fn scenes(text: &str) -> Vec<Scene> {
+    let mut scenes = Vec::new();
+    let mut input = String::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(line) = line.strip_prefix("< ") {
+            input = format!("{line}\n");
+        }
+        let Some(command) = line.strip_prefix("$ ") else { continue };
+        let input = std::mem::take(&mut input);
+        let mut scene = Scene { words: split(command), input, ..Scene::default() };
+        while let Some(line) =
+            lines.next_if(|line| !line.starts_with("$ ") && !line.starts_with("< "))
+        {
+            match line {
+                "!..." => scene.err_goes_on = true,
+                _ if line.starts_with("! ") => scene.err.extend([&line[2..], "\n"]),
+                _ if line.starts_with("? ") => scene.code = line[2..].parse().unwrap(),
+                _ => scene.out.extend([line, "\n"]),
+            }
+        }
+        // The blank line in front of the next scene.
+        if scene.out == "\n" || scene.out.ends_with("\n\n") {
+            scene.out.pop();
+        }
+        scenes.push(scene);
+    }
+    scenes
+}
+
+/// Runs a transcript against a broker.
+fn play(text: &str) {
+    let fake = Fake::with_broker();
+    let scenes = scenes(text);
+    assert!(5 < scenes.len(), "a transcript was not understood");
+    for scene in scenes {
+        let line = scene.words.join(" ");
+        let tool = Tool::of_program(scene.words[0].as_ref()).expect("a tool's name");
+        let words: Vec<&str> = scene.words[1..].iter().map(String::as_str).collect();
+        let ran = run_words(&fake, tool, &words, &scene.input);
+        assert_eq!(ran.out, scene.out, "standard output of {line}; {}", ran.err);
+        if scene.err_goes_on {
+            assert!(ran.err.starts_with(&scene.err), "standard error of {line}: {}", ran.err);
+        } else {
+            assert_eq!(ran.err, scene.err, "standard error of {line}");
+        }
+        assert_eq!(ran.code, scene.code, "exit code of {line}");
+    }
+}
+
+#[test]
+fn users_are_administered_as_with_rabbitmqctl() {
+    play(include_str!("transcripts/users.txt"));
+}
+
+#[test]
+fn permissions_are_administered_as_with_rabbitmqctl() {
+    play(include_str!("transcripts/permissions.txt"));
+}
+
+#[test]
+fn virtual_hosts_are_administered_as_with_rabbitmqctl() {
+    play(include_str!("transcripts/vhosts.txt"));
+}
+
+#[test]
+fn policies_and_parameters_are_administered_as_with_rabbitmqctl() {
+    play(include_str!("transcripts/policies.txt"));
+}
+
+#[test]
+fn queues_and_connections_are_administered_as_with_rabbitmqctl() {
+    play(include_str!("transcripts/queues.txt"));
+}
+
+/// Goal: definitions that were exported to a file come back whole on another broker.
+#[test]
+fn exported_definitions_can_be_imported() {
+    let (first, second) = (Fake::with_broker(), Fake::with_broker());
+    let file = first.dir.path().join("definitions.json");
+    let file = file.to_str().unwrap();
+    assert_eq!(ctl(&first, "-q add_vhost shop --description things").code, 0);
+    assert_eq!(ctl(&first, "-q add_user alice pw").code, 0);
+    assert_eq!(ctl(&first, "-q set_permissions -p shop alice a b c").code, 0);
+    let exported = ctl(&first, &format!("export_definitions {file}"));
+    assert_eq!(
+        (exported.code, exported.out),
+        (0, format!("Exporting definitions in JSON to a file at \"{file}\" ...\n"))
+    );
+    assert_eq!(ctl(&second, &format!("-q import_definitions {file}")).code, 0);
+    check(&second, "-s list_permissions -p shop", "alice\ta\tb\tc\n");
+    check(&second, "-q authenticate_user alice pw", "Success\n");
+    let again = ctl(&second, "export_definitions - --silent").out;
+    let text = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+    assert_eq!(text(&again), text(&std::fs::read_to_string(file).unwrap()));
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of commands and what they print")]
 fn listings_print_what_rabbitmqctl_prints() {
