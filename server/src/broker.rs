@@ -33,6 +33,7 @@ pub mod policy;
 pub mod queue;
 pub mod restore;
 pub mod router;
+pub mod service;
 pub mod snapshot;
 pub mod store;
 pub mod topology;
@@ -186,6 +187,8 @@ pub struct Broker {
     durable: BatchId,
     alarms: alarm::Alarms,
     node: node_settings::NodeSettings,
+    /// Whether clients are let in; the shell acts on it.
+    service: service::Service,
     parked: FxHashMap<Ticket, Vec<Parked>>,
     churn: Churn,
     /// Totals over all objects, those gone included.

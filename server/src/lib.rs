@@ -6,6 +6,7 @@ pub mod broker;
 pub mod config;
 pub mod control_socket;
 pub mod ctl;
+pub mod enabled_plugins;
 pub mod histogram;
 pub mod http;
 pub mod node_name;

@@ -6,6 +6,7 @@
 use super::alarm::Threshold;
 use super::definitions::Step;
 use super::exception::Exception;
+use super::service::Service;
 use super::snapshot::{
     BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, LoginRow, MessageRow,
     MetricsRow, OverviewRow, ParameterRow, PermissionRow, PolicyRow, QueueRow, Sums,
@@ -216,6 +217,8 @@ pub enum ControlRequest {
         /// Disk free.
         disk_free: Option<Threshold>,
     },
+    /// Lets clients in, or not.
+    Serve(Service),
     /// Removes something.
     Remove(Removal),
     /// Publishes one message; answered by [`ControlReply::Routed`].

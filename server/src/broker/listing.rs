@@ -28,7 +28,7 @@ impl Broker {
             queue_created: self.churn.queue_created,
             queue_deleted: self.churn.queue_deleted,
             cluster_name: self.cluster_name().to_owned(),
-            in_service: true,
+            service: self.service,
             alarms: self.alarms.resources(),
             memory_limit: self.alarms.memory_limit(),
             disk_free_limit: self.alarms.disk_free_limit(),

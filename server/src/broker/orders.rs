@@ -1,7 +1,7 @@
 //! The orders and questions of HTTP and the command line (`control.rs`), answered between ticks.
 
 use super::access::{Access, ResourceKind};
-use super::alarm::Watermarks;
+use super::alarm::{Threshold, Watermarks};
 use super::auth::Verdict;
 use super::binding::{BindingRequest, DestinationName};
 use super::channel::{Parts, Targets, parse_expiration};
@@ -164,13 +164,12 @@ impl Broker {
                 }
                 Ok(if created { ControlReply::Created } else { ControlReply::Done })
             }
+            ControlRequest::Serve(service) => {
+                self.service = service;
+                Ok(ControlReply::Done)
+            }
             ControlRequest::SetWatermarks { memory, disk_free } => {
-                let now = self.watermarks();
-                let watermarks = Watermarks {
-                    memory: memory.unwrap_or(now.memory),
-                    disk_free: disk_free.unwrap_or(now.disk_free),
-                };
-                self.set_watermarks(watermarks, ctx);
+                self.obey_watermarks(memory, disk_free, ctx);
                 Ok(ControlReply::Done)
             }
             ControlRequest::Remove(removal) => {
@@ -179,6 +178,20 @@ impl Broker {
             }
             question => unreachable!("answered before: {question:?}"),
         }
+    }
+
+    fn obey_watermarks(
+        &mut self,
+        memory: Option<Threshold>,
+        disk_free: Option<Threshold>,
+        ctx: &mut Context<'_>,
+    ) {
+        let now = self.watermarks();
+        let watermarks = Watermarks {
+            memory: memory.unwrap_or(now.memory),
+            disk_free: disk_free.unwrap_or(now.disk_free),
+        };
+        self.set_watermarks(watermarks, ctx);
     }
 
     fn obey_declare_queue(

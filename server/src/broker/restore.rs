@@ -13,6 +13,7 @@ use super::permission::{Permission, Permissions, TopicPermission};
 use super::policy::effective::EffectiveArguments;
 use super::policy::{Policies, Policy, PolicyKind};
 use super::queue::{Levels, Priorities, QueueDefinition, QueueKind, Ready};
+use super::service::Service;
 use super::store::{Kind, names};
 use super::timer::Timers;
 use super::topology::Topology;
@@ -83,6 +84,7 @@ impl Broker {
             durable: BatchId(0),
             alarms: Alarms::default(),
             node: NodeSettings::default(),
+            service: Service::default(),
             parked: FxHashMap::default(),
             churn: Churn::default(),
             totals: super::snapshot::MessageStats::default(),

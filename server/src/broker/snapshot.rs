@@ -3,6 +3,7 @@
 //! The HTTP side renders them into RabbitMQ's JSON; rates and histories are its business: rows
 //! carry totals only. Times are Unix milliseconds.
 
+use super::service::Service;
 use crate::histogram::Histogram;
 use leveret_engine::EngineStats;
 use leveret_protocol::field::OwnedTable;
@@ -77,8 +78,8 @@ pub struct OverviewRow {
     pub cluster_name: String,
     /// Alarms in force: `memory`, `disk`.
     pub alarms: Vec<&'static str>,
-    /// Clients are served; not so after the operator stopped it.
-    pub in_service: bool,
+    /// Whether clients are let in.
+    pub service: Service,
     /// Bytes of memory above which the memory alarm goes on.
     pub memory_limit: u64,
     /// Free bytes of disk below which the disk alarm goes on; 0 for never.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// Options that take a value. A name means the same in every command that has it.
 const WITH_VALUE: &[&str] = &[
+    "address-family",
     "apply-to",
     "cipher",
     "count",
@@ -18,17 +19,21 @@ const WITH_VALUE: &[&str] = &[
     "format",
     "formatter",
     "hash",
+    "interval",
     "iterations",
     "limit",
+    "membership",
     "node",
     "number",
     "object-type",
     "offset",
+    "pattern",
     "per-connection-delay",
     "pid",
     "priority",
     "printer",
     "queue-pattern",
+    "sample-interval",
     "script-name",
     "tags",
     "timeout",
@@ -42,13 +47,18 @@ const WITH_VALUE: &[&str] = &[
 
 /// Options that are there or not. `--no-` in front turns one off.
 const FLAGS: &[&str] = &[
+    "across-all-vhosts",
     "all",
+    "details",
+    "disc",
     "dry-run",
     "enabled",
     "errors-only",
+    "experimental",
     "force",
     "global",
     "help",
+    "idempotent",
     "if-empty",
     "if-unused",
     "implicitly-enabled",
@@ -58,6 +68,7 @@ const FLAGS: &[&str] = &[
     "offline",
     "once",
     "online",
+    "opt-in",
     "pre-hashed-password",
     "quiet",
     "ram",
@@ -65,7 +76,9 @@ const FLAGS: &[&str] = &[
     "silent",
     "skip-if-unchanged",
     "table-headers",
+    "used",
     "verbose",
+    "wait",
 ];
 
 /// Single letters that mean the same everywhere.
@@ -196,6 +209,16 @@ impl Arguments {
             Some(_) => return Err(bad_option(word)),
         };
         Ok(())
+    }
+
+    /// The same options with the words of another command.
+    pub(crate) fn for_command(&self, words: &[&str], vhost: Option<&str>) -> Arguments {
+        let mut other = self.clone();
+        other.positional = words.iter().map(ToString::to_string).collect();
+        if let Some(vhost) = vhost {
+            other.options.insert("vhost", vhost.to_owned());
+        }
+        other
     }
 
     /// The value of an option.

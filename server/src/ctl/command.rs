@@ -143,6 +143,8 @@ pub(crate) enum Needs {
 pub(crate) struct Session<'a> {
     /// What it was called as.
     pub(crate) tool: Tool,
+    /// Which command it is.
+    pub(crate) command: &'static Command,
     /// Arguments behind the command's name.
     pub(crate) arguments: &'a Arguments,
     /// Where to look for brokers.
@@ -161,13 +163,14 @@ impl<'a> Session<'a> {
     /// A session that has not looked for its broker yet.
     pub(crate) fn new(
         tool: Tool,
+        command: &'static Command,
         arguments: &'a Arguments,
         surroundings: &'a Surroundings,
         out: Output<'a>,
         err: &'a mut dyn Write,
         input: &'a mut dyn BufRead,
     ) -> Session<'a> {
-        Session { tool, arguments, surroundings, out, err, input, broker: None }
+        Session { tool, command, arguments, surroundings, out, err, input, broker: None }
     }
 
     /// Finds the broker, if that has not been done.
@@ -187,6 +190,33 @@ impl<'a> Session<'a> {
             broker.refuse_requests();
         }
         broker
+    }
+
+    /// Runs another command of the same tool, with the same options.
+    pub(crate) fn run_other(&mut self, words: &[&str], vhost: Option<&str>) -> Result<(), Failure> {
+        let command = super::commands()
+            .find(|command| command.name == words[0])
+            .expect("a command of our own is asked for");
+        let arguments = self.arguments.for_command(words, vhost);
+        let mut other = Session {
+            tool: self.tool,
+            command,
+            arguments: &arguments,
+            surroundings: self.surroundings,
+            out: self.out.again(),
+            err: &mut *self.err,
+            input: &mut *self.input,
+            broker: self.broker.take(),
+        };
+        let outcome = (command.run)(&mut other);
+        let broker = other.broker.take();
+        self.broker = broker;
+        outcome
+    }
+
+    /// The broker has gone: it is to be found anew.
+    pub(crate) fn forget_broker(&mut self) {
+        self.broker = None;
     }
 
     /// An argument that [`Command::arity`] promises.

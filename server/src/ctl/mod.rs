@@ -5,18 +5,24 @@
 //! ([`failure`]). Commands stand in one file per noun; each lists its own in a table, from which
 //! help, usage and argument checks follow.
 
+mod absent;
 mod arguments;
+mod checks;
 mod client;
 mod command;
 mod connections;
 mod definitions;
+mod eval;
 mod failure;
 mod find;
 mod help;
+mod lifecycle;
 mod lists;
+mod node;
 mod output;
 mod parameters;
 mod permissions;
+mod plugins;
 mod policies;
 mod queues;
 mod secret;
@@ -24,6 +30,7 @@ mod status;
 mod tool;
 mod users;
 mod vhosts;
+mod watermarks;
 
 pub use tool::Tool;
 
@@ -50,6 +57,13 @@ fn commands() -> impl Iterator<Item = &'static Command> {
         definitions::COMMANDS,
         queues::COMMANDS,
         connections::COMMANDS,
+        checks::COMMANDS,
+        node::COMMANDS,
+        watermarks::COMMANDS,
+        lifecycle::COMMANDS,
+        eval::COMMANDS,
+        plugins::COMMANDS,
+        absent::COMMANDS,
     ]
     .into_iter()
     .flatten()
@@ -128,7 +142,7 @@ fn execute(
     arguments.timeout_s()?;
     lists::check_columns(name, &arguments.positional[1..])?;
     let output = Output::new(out, arguments, command.format)?;
-    let mut session = Session::new(tool, arguments, surroundings, output, err, input);
+    let mut session = Session::new(tool, command, arguments, surroundings, output, err, input);
     match command.needs {
         Needs::Nothing => {}
         Needs::Broker => {

@@ -156,7 +156,7 @@ fn atom(word: &str) -> String {
 }
 
 /// A value as an Erlang term: texts as binaries.
-fn erlang(value: &Value) -> String {
+pub(super) fn erlang(value: &Value) -> String {
     match value {
         Value::Null => "''".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
@@ -205,6 +205,11 @@ impl<'a> Output<'a> {
         let banners = readable && !options.flag("quiet") && !silent;
         let headers = !silent && !options.off("table-headers");
         Ok(Output { out, format, banners, headers, announced: false })
+    }
+
+    /// The same place and manner, for another command.
+    pub(crate) fn again(&mut self) -> Output<'_> {
+        Output { out: &mut *self.out, ..*self }
     }
 
     /// The format in use.

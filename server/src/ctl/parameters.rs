@@ -120,10 +120,8 @@ fn list(session: &mut Session<'_>) -> Result<(), Failure> {
     let vhost = session.arguments.vhost();
     session.out.banner(&format!("Listing runtime parameters for vhost \"{vhost}\" ..."))?;
     require_vhost(session, vhost)?;
-    let mut rows = match session.broker().get("/parameters")? {
-        Value::Array(rows) => rows,
-        _ => Vec::new(),
-    };
+    let rows = session.broker().get("/parameters")?;
+    let mut rows: Vec<Value> = rows.as_array().cloned().unwrap_or_default();
     rows.retain(|row| row["vhost"] == vhost && row["component"] != LIMITS);
     let columns = [
         ("component", "component", Kind::Plain),

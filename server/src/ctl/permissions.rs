@@ -120,13 +120,13 @@ fn put(session: &Session<'_>, path: &str, body: &Value, shown: &str) -> Result<(
         return Err(reply.failure());
     }
     // Erlang shows texts as lists of numbers.
-    let text = |value: &Value| match value {
-        Value::Array(bytes) => {
+    let text = |value: &Value| match value.as_array() {
+        Some(bytes) => {
             let bytes = bytes.iter().filter_map(Value::as_u64);
             let bytes: Vec<u8> = bytes.filter_map(|byte| u8::try_from(byte).ok()).collect();
             String::from_utf8_lossy(&bytes).into_owned()
         }
-        other => other.as_str().unwrap_or_default().to_owned(),
+        None => value.as_str().unwrap_or_default().to_owned(),
     };
     let (pattern, fault, offset) = (text(&reason[1]), text(&reason[2][0]), &reason[2][1]);
     let text = shown

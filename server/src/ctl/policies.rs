@@ -7,7 +7,7 @@ use super::lists::{self, Column, Kind};
 use super::tool::Tool::{Diagnostics, Rabbitmqctl};
 use super::users::json_argument;
 use super::vhosts::require_vhost;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CTL: &[super::Tool] = &[Rabbitmqctl];
 const BOTH: &[super::Tool] = &[Rabbitmqctl, Diagnostics];
@@ -171,10 +171,8 @@ fn list_matching(session: &mut Session<'_>) -> Result<(), Failure> {
         "Listing policies that match {kind} \"{name}\" in vhost \"{vhost}\" ..."
     ))?;
     let rows = session.broker().find(&format!("/policies/{}", segment(vhost)))?;
-    let mut rows = match rows.ok_or_else(|| Failure::no_vhost(vhost))? {
-        serde_json::Value::Array(rows) => rows,
-        _ => Vec::new(),
-    };
+    let rows = rows.ok_or_else(|| Failure::no_vhost(vhost))?;
+    let mut rows: Vec<Value> = rows.as_array().cloned().unwrap_or_default();
     rows.retain(|row| {
         let pattern = row["pattern"].as_str().unwrap_or_default();
         groups.contains(&row["apply-to"].as_str().unwrap_or_default())

@@ -18,7 +18,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Shows what the node runs on and how it is",
         options: &["unit"],
         arity: (0, 0),
-        needs: Needs::Broker,
+        needs: Needs::Service,
         format: Format::Table,
         run: status,
     },
@@ -30,7 +30,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Shows the cluster, which is this node alone",
         options: &[],
         arity: (0, 0),
-        needs: Needs::Broker,
+        needs: Needs::Service,
         format: Format::Table,
         run: cluster_status,
     },
@@ -82,10 +82,10 @@ pub(super) fn check_service(session: &Session<'_>) -> Result<(), Failure> {
     if is_serving(session)? { Ok(()) } else { Err(Failure::Stopped) }
 }
 
-/// Whether the broker serves clients, or was told not to.
+/// Whether the broker serves clients, or was told not to. In maintenance it serves its operator.
 pub(super) fn is_serving(session: &Session<'_>) -> Result<bool, Failure> {
     let reply = session.broker().request("GET", "/health/checks/is-in-service", None)?;
-    Ok(reply.is_success())
+    Ok(reply.is_success() || reply.json()?["service"] != "stopped")
 }
 
 /// What the API tells about the node: overview, node, memory.

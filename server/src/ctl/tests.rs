@@ -4,6 +4,7 @@ use super::find::Surroundings;
 use super::tool::Tool;
 use super::{Streams, run};
 use crate::http::fake::Fake;
+use crate::node_name::node_name;
 use crate::runtime_record::RuntimePlaces;
 
 /// What a command line did.
@@ -109,10 +110,12 @@ fn scenes(text: &str) -> Vec<Scene> {
     scenes
 }
 
-/// Runs a transcript against a broker.
+/// Runs a transcript against a broker. `NODE` is the node this machine would have, `PID` this
+/// process.
 fn play(text: &str) {
     let fake = Fake::with_broker();
-    let scenes = scenes(text);
+    let text = text.replace("NODE", &node_name()).replace("PID", &std::process::id().to_string());
+    let scenes = scenes(&text);
     assert!(5 < scenes.len(), "a transcript was not understood");
     for scene in scenes {
         let line = scene.words.join(" ");
@@ -152,6 +155,53 @@ fn policies_and_parameters_are_administered_as_with_rabbitmqctl() {
 #[test]
 fn queues_and_connections_are_administered_as_with_rabbitmqctl() {
     play(include_str!("transcripts/queues.txt"));
+}
+
+#[test]
+fn health_checks_answer_as_rabbitmq_diagnostics() {
+    play(include_str!("transcripts/checks.txt"));
+}
+
+#[test]
+fn a_node_is_stopped_drained_and_waited_for_as_with_rabbitmqctl() {
+    play(include_str!("transcripts/lifecycle.txt"));
+}
+
+#[test]
+fn plugins_are_kept_as_with_rabbitmq_plugins() {
+    play(include_str!("transcripts/plugins.txt"));
+}
+
+#[test]
+fn a_report_holds_what_helpers_ask_for() {
+    let fake = Fake::start();
+    let ran = ctl(&fake, "report");
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    for part in [
+        "Reporting server status of node rabbit@box ...\n\nStatus of node rabbit@box ...\n",
+        "Cluster status of node rabbit@box ...\n",
+        "Application environment of node rabbit@box ...\n[{rabbit,\n     [{config_files,",
+        "Listing connections ...\nuser\tpeer_host",
+        "Listing queues for vhost / ...\nname\ttype",
+        "Listing queues for vhost shop ...\n",
+        "Listing permissions for vhost \"/\" ...\n",
+    ] {
+        assert!(ran.out.contains(part), "{part} in {}", ran.out);
+    }
+}
+
+#[test]
+fn memory_is_broken_down_by_size() {
+    let fake = Fake::start();
+    let ran = ctl(&fake, "memory_breakdown --unit mb");
+    let mut lines = ran.out.lines();
+    assert_eq!(lines.next(), Some("Reporting memory breakdown on node rabbit@box..."));
+    let first = lines.next().unwrap();
+    assert!(first.contains(": ") && first.contains(" mb (") && first.ends_with("%)"), "{first}");
+    assert!(ran.out.ends_with("\n\n"), "a blank line ends it");
+    let json: serde_json::Value =
+        serde_json::from_str(&ctl(&fake, "memory_breakdown --formatter json").out).unwrap();
+    assert!(json.as_object().unwrap().values().all(|part| part["percentage"].is_number()));
 }
 
 /// Goal: definitions that were exported to a file come back whole on another broker.

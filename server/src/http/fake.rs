@@ -522,7 +522,6 @@ fn overview() -> OverviewRow {
         messages_unacknowledged: 6,
         stats: BUSY,
         connection_created: 1,
-        in_service: true,
         ..OverviewRow::default()
     }
 }
@@ -641,6 +640,7 @@ fn answer(request: &ControlRequest) -> ControlReply {
         | ControlRequest::Bind { .. }
         | ControlRequest::CloseConnection { .. }
         | ControlRequest::Remove(_)
+        | ControlRequest::Serve(_)
         | ControlRequest::SetWatermarks { .. } => ControlReply::Done,
         ControlRequest::Publish { .. } => ControlReply::Routed(true),
         ControlRequest::Get { .. } => ControlReply::Messages(Vec::new()),

@@ -4,6 +4,7 @@ use super::auth::Access;
 use super::call::Call;
 use super::response::{ApiError, Body, Outcome, json_value};
 use super::route::{Route, done, get};
+use crate::broker::service::Service;
 use hyper::Response;
 use serde_json::{Map, Value, json};
 
@@ -91,13 +92,17 @@ pub(super) const ROUTES: &[Route] = &[
     Route {
         path: "/api/health/checks/is-in-service",
         verbs: &[get(Access::Open, "Whether clients are served", |call| {
-            Box::pin(in_service(call, "the rabbit node is not currently available to serve"))
+            Box::pin(in_service(
+                call,
+                &[Service::Open, Service::Suspended],
+                "the rabbit node is not currently available to serve",
+            ))
         })],
     },
     Route {
         path: "/api/health/checks/ready-to-serve-clients",
         verbs: &[get(Access::Open, "Whether clients are served", |call| {
-            Box::pin(in_service(call, "no active listeners for AMQP/AMQPS"))
+            Box::pin(in_service(call, &[Service::Open], "no active listeners for AMQP/AMQPS"))
         })],
     },
     Route {
@@ -210,9 +215,14 @@ fn certificates(call: &Call) -> Outcome {
     Ok(fine())
 }
 
-async fn in_service(call: Call, reason: &str) -> Outcome {
-    let row = call.control().overview().await?;
-    if row.in_service { Ok(fine()) } else { Err(failed(reason, json!({}))) }
+/// Fine in some states; else the state is named.
+async fn in_service(call: Call, fine_in: &[Service], reason: &str) -> Outcome {
+    let service = call.control().overview().await?.service;
+    if fine_in.contains(&service) {
+        Ok(fine())
+    } else {
+        Err(failed(reason, json!({"service": service.name()})))
+    }
 }
 
 fn target_size() -> Response<Body> {

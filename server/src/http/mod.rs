@@ -41,6 +41,7 @@ mod rates;
 mod response;
 mod route;
 mod server;
+mod service;
 mod stats;
 mod table;
 mod ui;
@@ -61,6 +62,7 @@ use crate::broker::user::password::HashingAlgorithm;
 pub use prometheus::PrometheusSettings;
 
 pub use control::{ControlCall, ControlHandle, ControlInbox, Responder};
+pub(crate) use health::normal_protocol;
 
 use route::Route;
 use server::{Listener, Server, serve};
@@ -245,6 +247,7 @@ fn resources() -> impl Iterator<Item = &'static Route> {
         limits::ROUTES,
         definitions::ROUTES,
         messages::ROUTES,
+        service::ROUTES,
         watermarks::ROUTES,
     ]
     .into_iter()

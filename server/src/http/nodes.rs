@@ -14,7 +14,9 @@ use super::response::{ApiError, Outcome, json_value};
 use super::route::{Route, done, get};
 use super::server::{Server, unix_ms};
 use super::stats::{CHURN, write_numbers};
+use crate::broker::service::Service;
 use crate::broker::snapshot::OverviewRow;
+use crate::enabled_plugins::{self, BUILT_IN};
 use serde_json::{Value, json};
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -73,7 +75,7 @@ impl Row for NodeView {
         object.field("name", &settings.node);
         object.field("type", "disc");
         object.field("running", &true);
-        object.field("being_drained", &false);
+        object.field("being_drained", &(self.row.service == Service::Drained));
         object.field("uptime", &(unix_ms().saturating_sub(settings.started_unix_ms)));
         object.field("os_pid", &std::process::id().to_string());
         object.field("partitions", &json!([]));
@@ -90,8 +92,8 @@ impl Row for NodeView {
         object.field("erlang_version", ERLANG_VERSION);
         object.field("erlang_full_version", ERLANG_FULL_VERSION);
         object.field("crypto_lib_version", "none");
-        object.field("enabled_plugins", ENABLED_PLUGINS);
-        let plugins_file = settings.data_dir.join("enabled_plugins");
+        object.field("enabled_plugins", BUILT_IN);
+        let plugins_file = enabled_plugins::place(&settings.data_dir);
         object.field("enabled_plugins_file", &plugins_file.to_string_lossy());
         object.lazy("applications", applications);
         object.lazy("exchange_types", exchange_types);
@@ -183,14 +185,10 @@ const ZERO_TIMES: &[(&str, &str)] = with_details![
     "io_file_handle_open_attempt_avg_time",
 ];
 
-/// Plugins whose work is done here without them.
-pub(crate) const ENABLED_PLUGINS: &[&str] =
-    &["rabbitmq_management", "rabbitmq_management_agent", "rabbitmq_prometheus"];
-
 fn applications() -> Value {
     let application = |name: &str, description: &str| json!({"name": name, "description": description, "version": RABBITMQ_VERSION});
     let mut all = vec![application("rabbit", "RabbitMQ")];
-    all.extend(ENABLED_PLUGINS.iter().map(|name| application(name, name)));
+    all.extend(BUILT_IN.iter().map(|name| application(name, name)));
     Value::from(all)
 }
 

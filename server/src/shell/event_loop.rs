@@ -18,6 +18,7 @@
 //! * While an alarm is on, what is published is held back (`pressure.rs`).
 
 mod accept;
+mod doors;
 mod input;
 mod measure;
 mod output;
@@ -44,14 +45,16 @@ use super::connection::Connection;
 use super::gauge::Gauge;
 use super::signals::{Signals, StopSignal};
 use super::timer::{Alarm, Deadlines};
-use crate::broker::control::ControlReply;
+use crate::broker::control::{ControlReply, ControlRequest};
 use crate::broker::effect::{Effects, OUTBOX_READ_MAX, Request};
+use crate::broker::exception::Exception;
 use crate::broker::ids::ConnectionId;
 use crate::broker::{Broker, Context, Now};
 use crate::config::SocketOptions;
 use crate::http::{ControlHandle, ControlInbox, Responder};
 
 use accept::Listener;
+use doors::Door;
 use measure::Measures;
 use pressure::Pressure;
 use stop::Stopping;
@@ -192,8 +195,12 @@ pub struct EventLoop {
     held_replies: VecDeque<(BatchId, Responder, ControlReply)>,
     /// The log's event came.
     disk_finished: bool,
-    /// A signal came.
+    /// A signal came, or an order that is like one.
     signalled: bool,
+    /// The operator ordered the process to end.
+    halted: bool,
+    /// Where clients were let in, while they are not.
+    closed_doors: Vec<Door>,
     /// The broker could not use the log.
     poisoned: Option<String>,
     stopping: Option<Stopping>,
@@ -264,6 +271,8 @@ impl EventLoop {
             held_replies: VecDeque::new(),
             disk_finished: false,
             signalled: false,
+            halted: false,
+            closed_doors: Vec::new(),
             poisoned: None,
             stopping: None,
             measures: Measures::default(),
@@ -336,6 +345,7 @@ impl EventLoop {
         let busy = !self.ready.is_empty()
             || !self.unflushed.is_empty()
             || self.drained
+            || self.signalled
             || self.core.durable != self.core.engine.durable()
             || self.listeners.iter().any(Listener::is_pending);
         if busy {
@@ -387,6 +397,13 @@ impl EventLoop {
     /// durable.
     fn answer_control(&mut self) {
         while let Some(call) = self.inbox.try_next() {
+            if let ControlRequest::Serve(service) = call.request
+                && let Err(error) = self.obey(service)
+            {
+                let refused = Exception::precondition(error.to_string());
+                call.responder.send(ControlReply::Refused(refused));
+                continue;
+            }
             let staged_size = self.core.engine.staged_bytes();
             let (broker, mut ctx) = self.core.call();
             let mut reply = broker.control(call.request, &mut ctx);

@@ -116,6 +116,19 @@ fn bind(
     }
 }
 
+/// Takes an address that was ours before, and starts to accept there.
+///
+/// # Errors
+/// Somebody else has taken it meanwhile.
+pub fn open_again(
+    address: SocketAddr,
+    only_v6: bool,
+    options: &SocketOptions,
+) -> Result<std::net::TcpListener, ListenError> {
+    let bound = bind_address(address, only_v6, options)?;
+    bound.listen(options.backlog).map_err(|source| ListenError { address, source })
+}
+
 fn bind_address(
     address: SocketAddr,
     only_v6: bool,

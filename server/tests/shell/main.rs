@@ -1,6 +1,7 @@
 //! The broker as a process: how it starts and stops, and clients that misbehave.
 
 mod beginning;
+mod doors;
 mod peer;
 #[cfg(target_os = "linux")]
 mod pressure;

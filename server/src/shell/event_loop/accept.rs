@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use leveret_protocol::session::Session;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
+use super::doors::Door;
 use super::{EventLoop, FIRST_CONNECTION, FIRST_LISTENER};
 use crate::broker::ids::ConnectionId;
 use crate::shell::connection::{Connection, Link};
@@ -43,6 +45,13 @@ impl Listener {
             Ok(Listener { socket, pending: false })
         };
         sockets.into_iter().enumerate().map(register).collect()
+    }
+
+    /// Where it is, to be opened there again.
+    pub(super) fn door(&self) -> Option<Door> {
+        let address = self.socket.local_addr().ok()?;
+        let only_v6 = address.is_ipv6() && SockRef::from(&self.socket).only_v6().ok()?;
+        Some(Door { address, only_v6 })
     }
 
     /// Somebody may wait.

@@ -28,7 +28,8 @@ impl EventLoop {
     /// If a signal came: nobody is let in any more, what was published is confirmed, and everybody
     /// is told.
     pub(super) fn begin_stopping(&mut self) -> Result<(), EngineError> {
-        let Some(signal) = self.signals.take() else { return Ok(()) };
+        let order = self.halted.then_some(StopSignal::Terminate);
+        let Some(signal) = self.signals.take().or(order) else { return Ok(()) };
         if self.stopping.is_some() {
             return Ok(());
         }
@@ -40,11 +41,16 @@ impl EventLoop {
         self.accept_again_ms = None;
         let shutdown =
             Exception::connection_forced("broker forced connection closure with reason 'shutdown'");
+        self.send_all_away(&shutdown);
+        Ok(())
+    }
+
+    /// Begins to close every connection.
+    pub(super) fn send_all_away(&mut self, why: &Exception) {
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.close_connection(ConnectionId::from_index(slot), &shutdown);
+            self.close_connection(ConnectionId::from_index(slot), why);
         }
-        Ok(())
     }
 
     /// What asked to stop, when nobody is left or waited for.
