@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use crate::error::{Corruption, EngineError};
 use crate::format::{BLOCK_SIZE, FORMAT_MAJOR, FORMAT_MINOR, Input, get, get_u32, get_u64, put};
 use crate::ids::{Lsn, QueueId, Seq};
-use crate::large::{LargeMessages, Part};
+use crate::large::{Holder, LargeMessages, Part};
 use crate::queue_log::QueueLog;
 use crate::storage::{FileId, Storage};
 
@@ -252,7 +252,8 @@ impl Body {
                 let parts = decode_parts(input, count as usize)?;
                 self.large.insert(commit, message_size, parts);
                 while !input.0.is_empty() {
-                    self.large.hold(commit, QueueId(input.u32()?), Seq(input.u64()?));
+                    let (queue, seq) = (QueueId(input.u32()?), Seq(input.u64()?));
+                    self.large.hold(commit, queue, seq, Holder::Durable);
                 }
             }
             ITEM_GROUP => {

@@ -8,8 +8,8 @@ use crate::ids::{Addr, Lsn, QueueId, Seq};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LargeMessages {
     messages: BTreeMap<Lsn, Large>,
-    /// Which large message stands at which place.
-    places: BTreeMap<(QueueId, Seq), Lsn>,
+    /// Which large message stands at which place, and whether that survives a restart.
+    places: BTreeMap<(QueueId, Seq), (Lsn, Holder)>,
     /// The one read last, as far as its parts have been joined.
     joined: Option<Joined>,
 }
@@ -21,7 +21,31 @@ pub(crate) struct Large {
     pub(crate) size: u32,
     /// Its parts in order: where they are and how many bytes of the message each has.
     pub(crate) parts: Vec<Part>,
+    /// Places in durable queues, and in others.
     references: usize,
+    volatile: usize,
+}
+
+/// What kind of queue holds a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// One that survives a restart.
+    Durable,
+    /// One that does not.
+    Volatile,
+}
+
+/// Whose parts are given back when a message left a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Somebody holds it as before.
+    Held,
+    /// No durable queue holds it any more, but others do: the parts survive no restart.
+    Volatile(Vec<Part>),
+    /// Nobody holds it. It was last held by a durable queue.
+    Durable(Vec<Part>),
+    /// Nobody holds it. It was last held by others.
+    Gone(Vec<Part>),
 }
 
 /// A part of a large message.
@@ -48,28 +72,44 @@ struct Joined {
 impl LargeMessages {
     /// Adds a message that nobody holds yet.
     pub(crate) fn insert(&mut self, commit: Lsn, size: u32, parts: Vec<Part>) {
-        self.messages.insert(commit, Large { size, parts, references: 0 });
+        self.messages.insert(commit, Large { size, parts, references: 0, volatile: 0 });
     }
 
     /// Notes that it stands at a place of a queue.
-    pub(crate) fn hold(&mut self, commit: Lsn, queue: QueueId, seq: Seq) {
+    pub(crate) fn hold(&mut self, commit: Lsn, queue: QueueId, seq: Seq, holder: Holder) {
         let large = self.messages.get_mut(&commit).expect("it was inserted before");
-        large.references += 1;
-        self.places.insert((queue, seq), commit);
+        match holder {
+            Holder::Durable => large.references += 1,
+            Holder::Volatile => large.volatile += 1,
+        }
+        self.places.insert((queue, seq), (commit, holder));
     }
 
-    /// Notes that it left a place. Returns its parts if that was the last one.
-    pub(crate) fn release(&mut self, queue: QueueId, seq: Seq) -> Option<Vec<Part>> {
-        let commit = self.places.remove(&(queue, seq))?;
+    /// Notes that it left a place, if one stands there.
+    pub(crate) fn release(&mut self, queue: QueueId, seq: Seq) -> Left {
+        let Some((commit, holder)) = self.places.remove(&(queue, seq)) else { return Left::Held };
         let large = self.messages.get_mut(&commit).expect("a place names a message that is held");
-        large.references -= 1;
+        match holder {
+            Holder::Durable => large.references -= 1,
+            Holder::Volatile => large.volatile -= 1,
+        }
         if 0 < large.references {
-            return None;
+            return Left::Held;
+        }
+        if 0 < large.volatile {
+            return match holder {
+                Holder::Durable => Left::Volatile(large.parts.clone()),
+                Holder::Volatile => Left::Held,
+            };
         }
         if self.joined.as_ref().is_some_and(|joined| joined.commit == commit) {
             self.joined = None;
         }
-        self.messages.remove(&commit).map(|large| large.parts)
+        let large = self.messages.remove(&commit).expect("found above");
+        match holder {
+            Holder::Durable => Left::Durable(large.parts),
+            Holder::Volatile => Left::Gone(large.parts),
+        }
     }
 
     /// Notes that all places of a queue from `first` on, `count` of them, were left.
@@ -84,14 +124,16 @@ impl LargeMessages {
         }
     }
 
-    /// All messages: commit, size, parts and places.
+    /// All messages that survive a restart: commit, size, parts and places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Lsn, &Large, Vec<(QueueId, Seq)>)> {
         let mut places = BTreeMap::<Lsn, Vec<_>>::new();
-        for (place, commit) in &self.places {
-            places.entry(*commit).or_default().push(*place);
+        for (place, (commit, holder)) in &self.places {
+            if *holder == Holder::Durable {
+                places.entry(*commit).or_default().push(*place);
+            }
         }
-        let of = move |commit: &Lsn| places.remove(commit).unwrap_or_default();
-        self.messages.iter().scan(of, |of, (commit, large)| Some((*commit, large, of(commit))))
+        let held = places.into_iter();
+        held.map(|(commit, places)| (commit, &self.messages[&commit], places))
     }
 
     /// The message committed at `commit`, once all its parts have been joined.
@@ -128,18 +170,21 @@ mod tests {
         let mut large = LargeMessages::default();
         let parts = vec![Part { lsn: Lsn(100), len: 3 }, Part { lsn: Lsn(200), len: 2 }];
         large.insert(Lsn(300), 5, parts.clone());
-        large.hold(Lsn(300), QueueId(1), Seq(7));
-        large.hold(Lsn(300), QueueId(2), Seq(9));
+        large.hold(Lsn(300), QueueId(1), Seq(7), Holder::Durable);
+        large.hold(Lsn(300), QueueId(3), Seq(1), Holder::Volatile);
+        large.hold(Lsn(300), QueueId(2), Seq(9), Holder::Durable);
         assert_eq!(large.next_part(Lsn(300)), Some(parts[0]));
         large.join(b"abc");
         assert_eq!(large.joined(Lsn(300)), None);
         assert_eq!(large.next_part(Lsn(300)), Some(parts[1]));
         large.join(b"de");
         assert_eq!(large.joined(Lsn(300)), Some(&b"abcde"[..]));
-        assert_eq!(large.release(QueueId(1), Seq(7)), None);
-        assert_eq!(large.release(QueueId(1), Seq(7)), None, "not there any more");
+        assert_eq!(large.release(QueueId(1), Seq(7)), Left::Held);
+        assert_eq!(large.release(QueueId(1), Seq(7)), Left::Held, "not there any more");
         large.release_run(QueueId(2), Seq(10), 5);
-        assert_eq!(large.release(QueueId(2), Seq(9)), Some(parts));
+        assert_eq!(large.release(QueueId(2), Seq(9)), Left::Volatile(parts.clone()));
+        assert_eq!(large.iter().count(), 0, "it does not survive a restart");
+        assert_eq!(large.release(QueueId(3), Seq(1)), Left::Gone(parts));
         assert_eq!(large.joined(Lsn(300)), None);
         assert!(large.next_part(Lsn(300)).is_none());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::checkpoint::Body;
 use crate::ids::{Addr, Lsn, QueueId, Seq};
-use crate::large::{LargeMessages, Part};
+use crate::large::{Holder, LargeMessages, Part};
 use crate::queue_log::QueueLog;
 use crate::record::{Parts, Record, Release, SettledRun, Source, Targets};
 use crate::segment::SegmentSet;
@@ -84,7 +84,9 @@ impl State {
 
     /// The state a checkpoint describes, still without its segments.
     pub(crate) fn restore(segment_size: u64, next_group: u64, body: Body) -> State {
-        let Body { metas, queues, known, large, groups, segments: _ } = body;
+        let Body { metas, mut queues, known, large, groups, segments: _ } = body;
+        // A deleted queue may have been kept for transient messages only, and those are gone.
+        queues.retain(|_, log| !log.is_dead());
         let segments = SegmentSet::new(segment_size);
         State { metas, queues, large, segments, known, groups, next_group, transaction: None }
     }
@@ -235,7 +237,9 @@ impl State {
         let addr = Addr::large(lsn, targets.len());
         self.large.insert(lsn, size, parts);
         self.push(lsn, targets, addr, size)?;
-        targets.iter().for_each(|(queue, seq)| self.large.hold(lsn, queue, seq));
+        for (queue, seq) in targets.iter() {
+            self.large.hold(lsn, queue, seq, Holder::Durable);
+        }
         self.segments.add(addr, 0, targets.len() as u64);
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::Engine;
 use crate::config::{MESSAGE_SIZE_MAX, TARGETS_MAX};
 use crate::error::EngineError;
 use crate::ids::{Addr, BatchId, QueueId, Seq};
-use crate::large::Part;
+use crate::large::{Holder, Part};
 use crate::record::{
     COMMIT_HEAD_SIZE, RecordKind, SOURCE_SIZE, Source, TARGET_SIZE, encode_target,
 };
@@ -211,7 +211,9 @@ impl Engine {
         self.large.insert(lsn, len, parts.to_vec());
         for queue in queues {
             let seq = self.push(*queue, addr, len);
-            self.large.hold(lsn, *queue, seq);
+            let durable = self.queue(*queue).is_durable();
+            let holder = if durable { Holder::Durable } else { Holder::Volatile };
+            self.large.hold(lsn, *queue, seq, holder);
         }
         self.wal.segments.add(addr, 0, durable as u64);
         self.wal.segments.add_volatile(lsn, (queues.len() - durable) as u64);

@@ -3,6 +3,7 @@
 use super::{Engine, Next, Read};
 use crate::error::EngineError;
 use crate::ids::{Addr, QueueId, Seq, Ticket};
+use crate::large::Left;
 use crate::queue_log::{Logging, QueueLog};
 use crate::record::{RELEASE_SIZE, RecordKind, SETTLED_RUN_SIZE, SettledRun};
 use crate::spares::Claim;
@@ -194,8 +195,25 @@ impl Engine {
         } else {
             self.wal.segments.release_volatile(addr.lsn());
         }
-        for part in self.large.release(queue, seq).into_iter().flatten() {
-            self.wal.segments.release(part.addr(), part.len);
+        let segments = &mut self.wal.segments;
+        match self.large.release(queue, seq) {
+            Left::Held => {}
+            Left::Durable(parts) => {
+                for part in parts {
+                    segments.release(part.addr(), part.len);
+                }
+            }
+            Left::Volatile(parts) => {
+                for part in parts {
+                    segments.add_volatile(part.lsn, 1);
+                    segments.release(part.addr(), part.len);
+                }
+            }
+            Left::Gone(parts) => {
+                for part in parts {
+                    segments.release_volatile(part.lsn);
+                }
+            }
         }
     }
 }
