@@ -128,7 +128,7 @@ impl GroupCommit {
 
     /// Takes note that the commit in flight is durable, up to batch `last`.
     pub(crate) fn on_durable(&mut self, last: BatchId) {
-        debug_assert!(self.durable < last);
+        debug_assert!(self.durable <= last);
         self.unmarked = self.in_flight.take() == Some(Content::Records);
         self.durable = last;
     }

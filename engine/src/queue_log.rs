@@ -43,6 +43,9 @@ pub(crate) struct QueueLog {
     transient_bytes: u64,
     /// Everything below may have been delivered.
     delivered: Seq,
+    /// Behind the last message that is in the log. Places from there on may be taken by others
+    /// after a restart, so the log hears nothing of their deliveries.
+    logged_tail: Seq,
     /// Settled places that the log does not know yet.
     unlogged: Run,
 }
@@ -138,7 +141,9 @@ impl QueueLog {
         self.entries.push_back(addr);
         self.messages += 1;
         self.bytes += u64::from(len);
-        if !addr.is_durable() {
+        if addr.is_durable() {
+            self.logged_tail = seq.next();
+        } else {
             self.transient += 1;
             self.transient_bytes += u64::from(len);
         }
@@ -291,7 +296,7 @@ impl QueueLog {
     pub(crate) fn take_run(&mut self, queue: QueueId) -> Option<SettledRun> {
         let Run { first, count, holes, bytes } = self.unlogged;
         self.unlogged = Run { first: first + u64::from(count), ..Run::default() };
-        let (first, delivered) = (Seq(first), self.delivered);
+        let (first, delivered) = (Seq(first), self.delivered.min(self.logged_tail));
         (0 < count).then_some(SettledRun { queue, count, first, delivered, bytes, holes })
     }
 
@@ -404,6 +409,7 @@ impl QueueLog {
         log.dying = input.u32()? != 0;
         let (pages, _zero, patches) = (input.u32()?, input.u32()?, input.u32()?);
         let tail = input.u64()?;
+        log.logged_tail = Seq(tail); // all of these places are taken for good
         log.delivered = Seq(input.u64()?);
         log.messages = input.u64()?;
         log.bytes = input.u64()?;
@@ -465,7 +471,9 @@ mod tests {
     #[test]
     fn settles_in_order_share_one_run() {
         let mut queue = QueueLog::new(true);
-        queue.note_delivered(Seq(9));
+        (0..9).for_each(|i| assert_eq!(queue.push(Addr::durable(Lsn(i << 6), 1), 5), Seq(i)));
+        queue.push(Addr::transient(0), 5);
+        queue.note_delivered(Seq(10)); // of the last one the log hears nothing
         assert_eq!(queue.log_settle(Q, Seq(0), 5), Logging::Opened);
         assert_eq!(queue.log_settle(Q, Seq(1), 5), Logging::Joined);
         queue.bridge_settle(Seq(2));

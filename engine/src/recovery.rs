@@ -4,7 +4,9 @@
 //! the tail stand for, each applied once and in order, and where to go on.
 //!
 //! First every file is synced: what a killed process left in the page cache looks durable and is
-//! not. Then batches are followed from the first segment on. A batch *follows* at `lsn` if one
+//! not. (That is not enough where a sync had failed: its pages count as clean, and no later sync
+//! writes them. So what was replayed above the durable point is written again at the end.) Then
+//! batches are followed from the first segment on. A batch *follows* at `lsn` if one
 //! starts there, or at the start of a later segment while naming `lsn` as the end of its
 //! predecessor, and its position, salt and sequence number fit.
 //!
@@ -22,7 +24,7 @@
 //!
 //! # Invariants
 //! * The tail is at or above every LSN that was ever reported durable and has a witness.
-//! * Nothing is written here. The log goes on in a fresh segment, so dying during recovery is one
+//! * Nothing is written here but the same bytes in the same place. The log goes on in a fresh segment, so dying during recovery is one
 //!   more crash, and leftovers behind the cut are never reached: the next batch takes over their
 //!   sequence number and names the cut as its predecessor's end.
 
@@ -395,7 +397,7 @@ impl Walk<'_> {
             self.gather_evidence(file, 0)?;
         }
         if self.durable <= self.lsn {
-            return Ok(());
+            return self.write_again();
         }
         let what = if self.lsn == Lsn(0) {
             "the first segment of the log is missing or its header is damaged"
@@ -414,6 +416,29 @@ impl Walk<'_> {
                 EngineError::Corrupt(Corruption { path, offset: self.lsn.0, what })
             }
         })
+    }
+
+    /// Writes and syncs what nobody knows to be durable and counts as such from now on.
+    fn write_again(&mut self) -> Result<(), EngineError> {
+        for segment in self.files.segments[..self.reached].iter().copied() {
+            let number = segment.header.segment;
+            let start = self.durable.max(self.state.segments.start(number));
+            let end = self.lsn.min(self.state.segments.end(number));
+            let mut lsn = start;
+            while lsn < end {
+                let len = READ_AHEAD.min(usize::try_from(end.0 - lsn.0).unwrap_or(READ_AHEAD));
+                let offset = lsn.0 - number * segment.header.size;
+                let bytes = self.reader.get(self.storage, segment.file, offset, len)?.to_vec();
+                let written = self.storage.write(segment.file, offset, &bytes);
+                written.map_err(failed("write", self.storage, segment.file))?;
+                lsn = Lsn(lsn.0 + len as u64);
+            }
+            if start < end {
+                let synced = self.storage.sync(segment.file);
+                synced.map_err(failed("sync", self.storage, segment.file))?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks at every block of a file for what batch headers know about durability.

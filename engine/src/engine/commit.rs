@@ -171,8 +171,10 @@ impl Engine {
         if content == Content::Records {
             self.checkpoints.note_logged(size);
         }
-        self.flight =
-            Some(Flight { file: commit.file, last: BatchId(commit.last), end: commit.end });
+        // A settle is in the last batch sealed here, whichever was being filled when it was made.
+        // Where that needs another commit, at the end of a segment, all of them count with it.
+        let last = if self.wal.has_waiting() { self.durable() } else { BatchId(commit.last) };
+        self.flight = Some(Flight { file: commit.file, last, end: commit.end });
         self.commit.on_submitted(now_ns, content);
         self.storage.submit(Operation {
             token: Purpose::Commit.token(),

@@ -43,6 +43,8 @@ struct Disk {
     fail_write: Option<u64>,
     fail_directory_sync: bool,
     writes: u64,
+    /// Every so many syncs one does nothing.
+    lie: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -98,6 +100,7 @@ impl SimDisk {
             fail_write: None,
             fail_directory_sync: false,
             writes: 0,
+            lie: None,
         })))
     }
 
@@ -166,6 +169,20 @@ impl SimDisk {
     /// The next sync of the directory fails.
     pub fn fail_directory_sync(&self) {
         self.0.borrow_mut().fail_directory_sync = true;
+    }
+
+    /// No sync or write is going to fail any more.
+    pub fn heal(&self) {
+        let mut disk = self.0.borrow_mut();
+        disk.fail_sync = None;
+        disk.fail_write = None;
+        disk.fail_directory_sync = false;
+    }
+
+    /// From now on every `count`-th sync says it is done and does nothing. No disk may do that:
+    /// it shows that a test notices.
+    pub fn lie_about_syncs(&self, count: u64) {
+        self.0.borrow_mut().lie = Some(count);
     }
 
     /// Syncs of files completed or failed so far.
@@ -267,6 +284,9 @@ impl Disk {
 
     fn sync(&mut self, file: usize, sectors: Vec<(usize, Vec<u8>)>) -> io::Result<()> {
         self.syncs += 1;
+        if self.lie.is_some_and(|count| self.syncs.is_multiple_of(count)) {
+            return Ok(());
+        }
         let failed = self.fail_sync.is_some_and(|at| at < self.syncs);
         let file = &mut self.files[file];
         for (sector, bytes) in sectors {
@@ -334,11 +354,7 @@ impl SimStorage {
             Verb::Write { offset, data } | Verb::WriteSync { offset, data }
                 if disk.writes_fail() =>
             {
-                // An unknown part of it may be in the file all the same.
-                let bytes = data.concat();
-                let part = disk.random.below(bytes.len() as u64 + 1);
-                let part = usize::try_from(part).expect("a length");
-                let _unknown = disk.write(file, offset, &bytes[..part]);
+                disk.write_part(file, offset, &data.concat());
                 (offset, Work::Fail("write", io::ErrorKind::Other))
             }
             Verb::Write { offset, data } => match disk.write(file, offset, &data.concat()) {
@@ -390,6 +406,13 @@ impl SimStorage {
 }
 
 impl Disk {
+    /// A write that fails: an unknown part of it may be in the file all the same.
+    fn write_part(&mut self, file: usize, offset: u64, data: &[u8]) {
+        let part = self.random.below(data.len() as u64 + 1);
+        let part = usize::try_from(part).expect("a length");
+        let _unknown = self.write(file, offset, &data[..part]);
+    }
+
     fn writes_fail(&mut self) -> bool {
         self.writes += 1;
         let fails = self.fail_write.is_some_and(|at| at < self.writes);
@@ -476,7 +499,12 @@ impl Storage for SimStorage {
 
     fn write(&mut self, file: FileId, offset: u64, data: &[u8]) -> io::Result<()> {
         let inode = self.inode(file);
-        self.disk.0.borrow_mut().write(inode, offset, data)
+        let disk = &mut *self.disk.0.borrow_mut();
+        if disk.writes_fail() {
+            disk.write_part(inode, offset, data);
+            return Err(io::Error::other("simulated failure of a write"));
+        }
+        disk.write(inode, offset, data)
     }
 
     fn sync(&mut self, file: FileId) -> io::Result<()> {
