@@ -174,6 +174,9 @@ pub struct Broker {
     parameters: Parameters,
     global_parameters: GlobalParameters,
     topology: Topology,
+    /// The last batch that a definition was changed in. Who is told that something is there, or is
+    /// not, that somebody else has just changed waits for it.
+    last_definition: BatchId,
     queues: Slab<Queue>,
     channels: Slab<Channel>,
     consumers: Slab<Consumer>,

@@ -27,8 +27,8 @@ impl Broker {
         let name = strip_line_breaks(declare.exchange);
         let batch = if declare.passive {
             refuse_default_exchange(&name)?;
-            self.topology.find_exchange(vhost, &name)?;
-            None
+            let key = self.topology.find_exchange(vhost, &name)?;
+            self.topology.exchange(key).definition.durable.then_some(self.last_definition)
         } else {
             let definition = ExchangeDefinition {
                 kind: ExchangeType::parse(declare.kind)?,
@@ -64,8 +64,9 @@ impl Broker {
         if let Some(connection) = connection {
             self.authorize_exchange(connection, Access::Configure, &definition.name)?;
         }
-        if self.topology.plan_exchange(vhost, &definition)?.is_some() {
-            return Ok(None);
+        if let Some(key) = self.topology.plan_exchange(vhost, &definition)? {
+            let durable = self.topology.exchange(key).definition.durable;
+            return Ok(durable.then_some(self.last_definition));
         }
         if let (Some(connection), Some(alternate)) = (connection, definition.alternate()) {
             self.authorize_exchange(connection, Access::Read, &definition.name)?;
@@ -73,8 +74,13 @@ impl Broker {
         }
         let vhost_name = &self.topology.vhost(vhost).name;
         self.check_exchange_limit(&definition.name, vhost_name)?;
+        let name = definition.name.clone();
         let key = self.topology.create_exchange(vhost, definition)?;
-        self.store_exchange(key, ctx)
+        let stored = self.store_exchange(key, ctx);
+        if stored.is_err() {
+            self.topology.delete_exchange(vhost, &name, false, &mut |_| {})?;
+        }
+        stored
     }
 
     /// `exchange.delete`: a missing exchange is fine.
@@ -115,7 +121,8 @@ impl Broker {
         let deleted = self.topology.delete_exchange(vhost, name, if_unused, &mut |removed| {
             gone.extend(super::store::key_of_removed(&removed));
         })?;
-        Ok((deleted, self.delete_records(vhost, &gone, ctx)))
+        let batch = self.delete_records(vhost, &gone, ctx);
+        Ok((deleted, if deleted { batch } else { Some(self.last_definition) }))
     }
 
     /// `queue.bind`.
@@ -259,10 +266,17 @@ impl Broker {
                 Some(_) | None => Ok(()),
             });
         let bound = bound.map_err(|refused| locked.map_or(refused, |key| self.locked(key)))?;
-        if !(bound.created && bound.durable) {
+        if !bound.durable {
             return Ok(None);
         }
-        self.store_binding(vhost, request, ctx).map(Some)
+        if !bound.created {
+            return Ok(Some(self.last_definition));
+        }
+        let stored = self.store_binding(vhost, request, ctx);
+        if stored.is_err() {
+            self.topology.unbind(vhost, request, |_| Ok(()), &mut |_| {})?;
+        }
+        stored.map(Some)
     }
 
     fn unbind_as_client(
@@ -303,14 +317,16 @@ impl Broker {
             gone.extend(super::store::key_of_removed(&removed));
         });
         let unbound = unbound.map_err(|refused| locked.map_or(refused, |key| self.locked(key)))?;
-        Ok((unbound, self.delete_records(vhost, &gone, ctx)))
+        let batch = self.delete_records(vhost, &gone, ctx);
+        Ok((unbound, if unbound { batch } else { Some(self.last_definition) }))
     }
 
     /// The channel put something durable into `batch`.
     pub(super) fn note_batch(&mut self, id: ChannelId, batch: Option<BatchId>) {
         if let Some(batch) = batch {
             let index = self.channel_index(id.connection, id.number);
-            self.channels[index].last_batch = batch;
+            let last_batch = &mut self.channels[index].last_batch;
+            *last_batch = batch.max(*last_batch);
         }
     }
 }

@@ -81,9 +81,13 @@ impl Broker {
         self.reply_when(id, &Method::ChannelCloseOk, Some(last_batch), ctx);
     }
 
-    /// A channel error was answered, or is about to be: the channel's state goes.
+    /// A channel error was answered, or is about to be: the channel's state goes. Nothing may
+    /// follow `channel.close`, least of all on a new channel of that number.
     pub fn abort_channel(&mut self, connection: ConnectionId, number: u16, ctx: &mut Context<'_>) {
         self.drop_channel(connection, number, ctx);
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.held.retain(|held| held.channel != number);
+        }
     }
 
     /// `connection.close` from the client: everything of it ends, and `close-ok` follows what it

@@ -74,6 +74,7 @@ impl Broker {
             global_parameters: GlobalParameters::default(),
             settings,
             topology: Topology::new(seed),
+            last_definition: BatchId(0),
             queues: Slab::new(),
             channels: Slab::new(),
             consumers: Slab::new(),

@@ -147,22 +147,26 @@ impl Broker {
     ///
     /// # Errors
     /// 506 when the log takes nothing more.
-    #[expect(clippy::unused_self, reason = "a verb of the broker, like its neighbours")]
     pub(super) fn put_record(
         &mut self,
         key: &[u8],
         value: &OwnedTable,
         ctx: &mut Context<'_>,
     ) -> Result<BatchId, Exception> {
-        ctx.engine.put_meta(key, value.as_ref().as_bytes()).map_err(|error| {
+        let batch = ctx.engine.put_meta(key, value.as_ref().as_bytes()).map_err(|error| {
             Exception::new(ReplyCode::ResourceError, format!("definition not stored: {error}"))
-        })
+        })?;
+        self.last_definition = batch;
+        Ok(batch)
     }
 
     /// Removes a definition from the log. A log that cannot take it is poisoned: the process ends.
     pub(super) fn delete_record(&mut self, key: &[u8], ctx: &mut Context<'_>) -> Option<BatchId> {
         match ctx.engine.delete_meta(key) {
-            Ok(batch) => Some(batch),
+            Ok(batch) => {
+                self.last_definition = batch;
+                Some(batch)
+            }
             Err(error) => {
                 self.on_engine_error(&error, ctx);
                 None

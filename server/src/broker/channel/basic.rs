@@ -239,6 +239,28 @@ impl Broker {
         }
     }
 
+    /// The queue is gone, and its key may name another one soon: who waits for a message of it is
+    /// told that there is none.
+    pub(in crate::broker) fn answer_parked_gets(&mut self, key: QueueKey, ctx: &mut Context<'_>) {
+        let mut askers = Vec::new();
+        for waiting in self.parked.values_mut() {
+            waiting.retain(|parked| match parked {
+                Parked::Queue(queue) => *queue != key,
+                Parked::Get { channel, queue, .. } => {
+                    askers.extend((*queue == key).then_some(*channel));
+                    *queue != key
+                }
+            });
+        }
+        askers.sort_unstable();
+        for channel in askers {
+            if self.has_channel(channel) {
+                ctx.effects.resume(channel.connection);
+                self.reply(channel, &Method::BasicGetEmpty, ctx);
+            }
+        }
+    }
+
     /// Remembers what goes on when `ticket` is loaded.
     pub(in crate::broker) fn park(&mut self, ticket: leveret_engine::Ticket, parked: Parked) {
         self.parked.entry(ticket).or_default().push(parked);

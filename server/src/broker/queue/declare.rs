@@ -48,7 +48,7 @@ impl Broker {
         let (key, batch) = if declare.passive {
             let key = self.find_queue(id.connection, &name)?;
             self.check_owner(id.connection, key)?;
-            (key, None)
+            (key, self.known_since(key))
         } else {
             self.declare_active(id.connection, vhost, &name, declare, ctx)?
         };
@@ -65,9 +65,7 @@ impl Broker {
             consumer_count: u32::try_from(queue.rotation.len()).unwrap_or(u32::MAX),
         };
         self.channels[index].last_queue = Some(name.clone());
-        if let Some(batch) = batch {
-            self.channels[index].last_batch = batch;
-        }
+        self.note_batch(id, batch);
         if !declare.no_wait {
             self.reply_when(id, &Method::QueueDeclareOk(ok), batch, ctx);
         }
@@ -88,6 +86,11 @@ impl Broker {
             let ok = QueueDeclareOk { queue: name, message_count: 0, consumer_count: 1 };
             self.reply(id, &Method::QueueDeclareOk(ok), ctx);
         }
+    }
+
+    /// What the word that the queue is there must wait for: it may have been declared just now.
+    fn known_since(&self, key: QueueKey) -> Option<BatchId> {
+        self.queues[key.index()].definition.durable.then_some(self.last_definition)
     }
 
     fn declare_active(
@@ -121,7 +124,7 @@ impl Broker {
         };
         if let Some(key) = self.topology.queue(vhost, name) {
             self.check_redeclared(key, connection, &declaration)?;
-            return Ok((key, None));
+            return Ok((key, self.known_since(key)));
         }
         self.check_dead_letter_access(connection, &declaration)?;
         self.create_queue(vhost, declaration, ctx)
@@ -162,7 +165,13 @@ impl Broker {
         let priorities = Priorities::of(kind, definition.arguments.as_ref());
         let levels = Levels::new(priorities, log, Ready::new(Seq(0), Seq(0)));
         let batch = if durable {
-            Some(self.store_queue(&definition, &levels, ctx).map_err(stored)?)
+            let batch = self.store_queue(&definition, &levels, ctx).map_err(|error| {
+                // A log that cannot even take this back is poisoned, which is told elsewhere.
+                let _poisoned = ctx.engine.delete_queue(log);
+                stored(error)
+            })?;
+            self.last_definition = batch;
+            Some(batch)
         } else {
             None
         };
@@ -286,7 +295,7 @@ impl Broker {
         self.authorize_queue(id.connection, Access::Configure, &name)?;
         let vhost = self.vhost_of(id.connection);
         let mut count = 0;
-        let mut batch = None;
+        let mut batch = Some(self.last_definition); // somebody may have deleted it just now
         let mut cancelled = Vec::new();
         if let Some(key) = self.topology.queue(vhost, &name) {
             self.check_owner(id.connection, key)?;
@@ -294,9 +303,7 @@ impl Broker {
             count = self.queues[key.index()].levels.ready_count();
             (batch, cancelled) = self.end_queue(key, ctx);
         }
-        if let Some(batch) = batch {
-            self.channels[index].last_batch = batch;
-        }
+        self.note_batch(id, batch);
         if !delete.no_wait {
             let message_count = u32::try_from(count).unwrap_or(u32::MAX);
             let ok = Method::QueueDeleteOk(QueueDeleteOk { message_count });
@@ -415,6 +422,7 @@ impl Broker {
         {
             connection.exclusive_queues.retain(|other| *other != key);
         }
+        self.answer_parked_gets(key, ctx);
         let batch = self.forget_queue(&queue.definition, queue.timed, key, ctx);
         for level in queue.levels.iter() {
             if let Err(error) = ctx.engine.delete_queue(level.log) {
