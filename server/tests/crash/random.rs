@@ -1,7 +1,7 @@
 //! Seeded choices.
 
 /// `splitmix64`: every seed is a good one.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {

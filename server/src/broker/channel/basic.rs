@@ -245,7 +245,7 @@ impl Broker {
         let mut askers = Vec::new();
         for waiting in self.parked.values_mut() {
             waiting.retain(|parked| match parked {
-                Parked::Queue(queue) => *queue != key,
+                Parked::Queue(queue) | Parked::Look(queue) | Parked::Dead(queue) => *queue != key,
                 Parked::Get { channel, queue, .. } => {
                     askers.extend((*queue == key).then_some(*channel));
                     *queue != key
