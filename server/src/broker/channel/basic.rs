@@ -244,12 +244,10 @@ impl Broker {
     pub(in crate::broker) fn answer_parked_gets(&mut self, key: QueueKey, ctx: &mut Context<'_>) {
         let mut askers = Vec::new();
         for waiting in self.parked.values_mut() {
-            waiting.retain(|parked| match parked {
-                Parked::Queue(queue) | Parked::Look(queue) | Parked::Dead(queue) => *queue != key,
-                Parked::Get { channel, queue, .. } => {
-                    askers.extend((*queue == key).then_some(*channel));
-                    *queue != key
-                }
+            waiting.retain(|parked| {
+                let Parked::Get { channel, queue, .. } = parked else { return true };
+                askers.extend((*queue == key).then_some(*channel));
+                *queue != key
             });
         }
         askers.sort_unstable();
