@@ -4,7 +4,7 @@ use super::command::{Command, Group, Needs, Session};
 use super::failure::{EX_USAGE, Failure};
 use super::output::Format;
 use super::tool::Tool;
-use super::{commands, find_command};
+use super::{commands, find_command, options};
 use crate::http::RABBITMQ_VERSION;
 use std::io::Write;
 
@@ -75,12 +75,16 @@ fn autocomplete(session: &mut Session<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The commands that a tool lists, by name.
-fn names(tool: Tool) -> Vec<&'static str> {
-    let mut names: Vec<&str> =
-        commands().filter(|command| is_listed(tool, command)).map(|command| command.name).collect();
+/// The names of the commands that a tool lists, in order.
+pub(super) fn names(tool: Tool) -> Vec<&'static str> {
+    let mut names: Vec<&str> = listed(tool).map(|command| command.name).collect();
     names.sort_unstable();
     names
+}
+
+/// The commands that a tool lists.
+pub(super) fn listed(tool: Tool) -> impl Iterator<Item = &'static Command> {
+    commands().filter(move |command| is_listed(tool, command))
 }
 
 fn is_listed(tool: Tool, command: &Command) -> bool {
@@ -91,9 +95,8 @@ fn is_listed(tool: Tool, command: &Command) -> bool {
 pub(super) fn list_commands(tool: Tool, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "\nUsage\n\n{}\n\nAvailable commands:", general_usage(tool))?;
     for group in Group::ALL {
-        let mut members: Vec<&Command> = commands()
-            .filter(|command| command.group == group && is_listed(tool, command))
-            .collect();
+        let mut members: Vec<&Command> =
+            listed(tool).filter(|command| command.group == group).collect();
         if members.is_empty() {
             continue;
         }
@@ -110,11 +113,19 @@ pub(super) fn list_commands(tool: Tool, out: &mut dyn Write) -> Result<(), Failu
 /// One command at length.
 pub(super) fn describe(tool: Tool, command: &Command, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "\nUsage\n\n{}\n\n{}.\n", usage(tool, command), command.summary)?;
-    if let Some(columns) = super::lists::columns_of(command.name) {
-        writeln!(out, "Arguments and Options\n\n<column>")?;
-        writeln!(out, "\tmust be one of {}\n", columns.join(", "))?;
+    let columns = super::lists::columns_of(command.name);
+    if columns.is_some() || !command.options.is_empty() {
+        writeln!(out, "\nArguments and Options\n")?;
     }
-    writeln!(out, "{GENERAL_OPTIONS}")?;
+    if let Some(columns) = columns {
+        writeln!(out, "<column>\n\tmust be one of {}\n", columns.join(", "))?;
+    }
+    for name in command.options {
+        let (value, meaning) = options::describe(name).unwrap_or(("", ""));
+        let space = if value.is_empty() { "" } else { " " };
+        writeln!(out, "--{name}{space}{value}\n\t{meaning}\n")?;
+    }
+    writeln!(out, "\n{GENERAL_OPTIONS}")?;
     Ok(())
 }
 
@@ -180,18 +191,20 @@ General Options
 
 The following options are accepted by all commands.
 
-short            | long             | description
------------------|------------------|--------------------------------
--?               | --help           | shows this text
-                 | --data-dir <dir> | the broker with this data directory
--n <node>        | --node <node>    | refuse to talk to any other node
--t <seconds>     | --timeout <n>    | give up after so many seconds
--q               | --quiet          | no informational messages
--s               | --silent         | no informational messages
-                                    | and no table header
--p <vhost>       | --vhost <vhost>  | for commands about one virtual host
-                 | --formatter <f>  | table, pretty_table, json, csv, erlang
-                 | --no-table-headers | tables without their header";
+short            | long               | description
+-----------------|--------------------|--------------------------------
+-?               | --help             | shows this text
+                 | --data-dir <dir>   | the broker with this data directory
+-n <node>        | --node <node>      | refuse to talk to any other node
+-t <seconds>     | --timeout <n>      | give up after so many seconds
+-q               | --quiet            | no informational messages
+-s               | --silent           | no informational messages
+                                      | and no table header
+-p <vhost>       | --vhost <vhost>    | for commands about one virtual host
+                 | --formatter <f>    | table, pretty_table, json, csv, erlang
+                 | --no-table-headers | tables without their header
+                 | --dry-run          | check and announce, but do nothing
+-l               | --longnames        | accepted; the node has one name";
 
 #[cfg(test)]
 mod tests {
@@ -215,6 +228,10 @@ mod tests {
         for command in commands() {
             assert!(command.arity.0 <= command.arity.1, "{}", command.name);
             assert!(!command.summary.ends_with('.'), "{}", command.name);
+            for option in command.options {
+                let known = options::describe(option);
+                assert!(known.is_some(), "{} --{option} is not described", command.name);
+            }
         }
     }
 }

@@ -277,7 +277,7 @@ pub(super) const COMMANDS: &[Command] = &[
         Group::Monitoring,
         "[--local] [--queue-timeout <milliseconds>] [<column>, ...] [--no-table-headers] [--timeout <timeout>]",
         "Lists queues that do not answer in time; one loop answers for all, so there are none",
-        &["local"],
+        &["local", "queue-timeout"],
         |session| {
             let vhost = session.arguments.vhost();
             session.out.banner(&format!("Listing unresponsive queues for vhost {vhost} ..."))?;

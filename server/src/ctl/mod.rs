@@ -7,11 +7,14 @@
 
 mod absent;
 mod arguments;
+mod browse;
 mod checks;
 mod client;
 mod command;
+mod completions;
 mod connections;
 mod definitions;
+mod doctor;
 mod eval;
 mod failure;
 mod find;
@@ -19,6 +22,7 @@ mod help;
 mod lifecycle;
 mod lists;
 mod node;
+mod options;
 mod output;
 mod parameters;
 mod permissions;
@@ -28,6 +32,7 @@ mod queues;
 mod secret;
 mod status;
 mod tool;
+mod top;
 mod users;
 mod vhosts;
 mod watermarks;
@@ -63,6 +68,10 @@ fn commands() -> impl Iterator<Item = &'static Command> {
         lifecycle::COMMANDS,
         eval::COMMANDS,
         plugins::COMMANDS,
+        browse::COMMANDS,
+        top::COMMANDS,
+        doctor::COMMANDS,
+        completions::COMMANDS,
         absent::COMMANDS,
     ]
     .into_iter()
@@ -123,6 +132,9 @@ fn execute(
     let Some(name) = arguments.positional.first() else {
         if arguments.flag("help") {
             return help::list_commands(tool, out);
+        }
+        if arguments.flag("version") {
+            return Ok(writeln!(out, "{}", crate::http::RABBITMQ_VERSION)?);
         }
         help::list_commands(tool, err)?;
         return Err(Failure::Plain { code: EX_USAGE, text: String::new() });

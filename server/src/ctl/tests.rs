@@ -6,6 +6,7 @@ use super::{Streams, run};
 use crate::http::fake::Fake;
 use crate::node_name::node_name;
 use crate::runtime_record::RuntimePlaces;
+use std::path::Path;
 
 /// What a command line did.
 pub(super) struct Ran {
@@ -14,13 +15,13 @@ pub(super) struct Ran {
     pub(super) err: String,
 }
 
-/// Surroundings in which only the fake broker can be found.
-fn surroundings(fake: &Fake) -> Surroundings {
+/// Surroundings in which only the broker in a directory can be found.
+fn surroundings(dir: &Path) -> Surroundings {
     Surroundings {
-        data_dir: Some(fake.dir.path().as_os_str().to_owned()),
-        working_dir: fake.dir.path().to_owned(),
+        data_dir: Some(dir.as_os_str().to_owned()),
+        working_dir: dir.to_owned(),
         places: RuntimePlaces {
-            override_dir: Some(fake.dir.path().join("run").into_os_string()),
+            override_dir: Some(dir.join("run").into_os_string()),
             xdg_runtime_dir: None,
             uid: 1,
         },
@@ -28,12 +29,17 @@ fn surroundings(fake: &Fake) -> Surroundings {
 }
 
 /// Runs the words of a command line with an input.
-pub(super) fn run_words(fake: &Fake, tool: Tool, words: &[&str], input: &str) -> Ran {
+fn run_words(fake: &Fake, tool: Tool, words: &[&str], input: &str) -> Ran {
+    run_in(fake.dir.path(), tool, words, input)
+}
+
+/// The same for the broker in a directory.
+pub(super) fn run_in(dir: &Path, tool: Tool, words: &[&str], input: &str) -> Ran {
     let words = words.iter().map(ToString::to_string).collect();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut input = input.as_bytes();
     let streams = Streams { out: &mut out, err: &mut err, input: &mut input };
-    let code = run(tool, words, &surroundings(fake), streams);
+    let code = run(tool, words, &surroundings(dir), streams);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code, out: text(out), err: text(err) }
 }
@@ -202,6 +208,44 @@ fn memory_is_broken_down_by_size() {
     let json: serde_json::Value =
         serde_json::from_str(&ctl(&fake, "memory_breakdown --formatter json").out).unwrap();
     assert!(json.as_object().unwrap().values().all(|part| part["percentage"].is_number()));
+}
+
+#[test]
+fn top_without_a_terminal_shows_one_look() {
+    let fake = Fake::start();
+    let ran = ctl(&fake, "top --sort ready --count 2");
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines[0].ends_with(" on rabbit@box"), "{}", ran.out);
+    assert_eq!(lines[1], "1 connections, 1 channels, 1 consumers, 3 queues");
+    assert!(lines[2].starts_with("21 messages: 15 ready, 6 unacknowledged;"), "{}", lines[2]);
+    assert!(lines[4].contains(">ready") && lines[4].ends_with("  queue"), "{}", lines[4]);
+    assert_eq!(lines.len(), 7, "two rows");
+    assert!(lines[5].starts_with("          7          5          2"), "{}", lines[5]);
+    assert_eq!(ctl(&fake, "top --sort nope").code, 64);
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong_and_says_so_by_its_exit_code() {
+    let well = Fake::with_broker();
+    check(&well, "doctor", "Examining node rabbit@box ...\nNothing is wrong.\n");
+    let fake = Fake::start();
+    let ran = ctl(&fake, "doctor --formatter json");
+    assert_eq!(ran.code, 69);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["findings"][0]["severity"], "problem");
+}
+
+#[test]
+fn every_command_has_help() {
+    let fake = Fake::start();
+    for command in super::commands() {
+        let ran = ctl(&fake, &format!("help {}", command.name));
+        assert_eq!(ran.code, 0, "{}", command.name);
+        assert!(ran.out.contains(&format!(" {}", command.name)), "{}", ran.out);
+        assert_eq!(ctl(&fake, &format!("{} --help", command.name)).out, ran.out);
+    }
+    assert_eq!(ctl(&fake, "--version").out, "4.2.0\n");
 }
 
 /// Goal: definitions that were exported to a file come back whole on another broker.

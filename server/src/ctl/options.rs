@@ -1,0 +1,70 @@
+//! What options mean, one line each: an option means the same in every command that has it.
+
+/// Options by name, with the value they take, if any.
+pub(super) const DESCRIPTIONS: &[(&str, &str, &str)] = &[
+    ("across-all-vhosts", "", "look at all virtual hosts"),
+    ("address-family", "<family>", "ipv4 or ipv6"),
+    ("all", "", "all of them"),
+    ("apply-to", "<what>", "queues, classic_queues, quorum_queues, streams, exchanges, or all"),
+    ("body", "<part>", "only messages whose body holds this"),
+    ("cipher", "<cipher>", "accepted; nothing is encrypted"),
+    ("count", "<n>", "so many at most"),
+    ("default-queue-type", "<type>", "what queues are where a declaration says nothing"),
+    ("description", "<text>", "a description"),
+    ("details", "", "the long version"),
+    ("disc", "", "as a disc node"),
+    ("duration", "<seconds>", "for so many seconds"),
+    ("enabled", "", "only what was asked for by name (-E)"),
+    ("errors-only", "", "only what failed"),
+    ("exchange", "<name>", "an exchange"),
+    ("experimental", "", "experimental ones, too"),
+    ("format", "<format>", "json"),
+    ("global", "", "of the whole node"),
+    ("hash", "<hash>", "accepted; nothing is encrypted"),
+    ("header", "<name>=<value>", "only messages with this header"),
+    ("idempotent", "", "a node that is gone already is no error"),
+    ("if-empty", "", "only if it has no ready messages (-e)"),
+    ("if-unused", "", "only if it has no consumers (-u)"),
+    ("implicitly-enabled", "", "what was asked for, or is needed by that (-e)"),
+    ("interval", "<seconds>", "so long between two looks"),
+    ("iterations", "<n>", "accepted; nothing is encrypted"),
+    ("limit", "<n>", "so many at most"),
+    ("local", "", "on this node, which all are"),
+    ("membership", "<state>", "accepted; there is one member"),
+    ("minimal", "", "names only (-m)"),
+    ("number", "<n>", "so many lines (-N)"),
+    ("object-type", "<type>", "queue or exchange"),
+    ("offline", "", "without asking the node; of queues: those that are not there, which is none"),
+    ("once", "", "one look"),
+    ("online", "", "by asking the node; of queues: those that are there, which all are"),
+    ("opt-in", "", "accepted"),
+    ("pattern", "<pattern>", "a regular expression"),
+    ("per-connection-delay", "<ms>", "wait so long between two connections"),
+    ("pid", "<pid>", "the number of a process (-P)"),
+    ("pre-hashed-password", "", "the password is a hash as hash_password prints it"),
+    ("priority", "<n>", "of policies that match, the one with the highest priority applies"),
+    ("queue-pattern", "<pattern>", "only queues that match"),
+    ("queue-timeout", "<ms>", "so long for each queue"),
+    ("ram", "", "as a RAM node"),
+    ("routing-key", "<key>", "a routing key"),
+    ("sample-interval", "<seconds>", "for so many seconds"),
+    ("skip-if-unchanged", "", "nothing is changed by what is there already"),
+    ("sort", "<column>", "messages, ready, unacked, in, out, ack, consumers or name"),
+    ("tags", "<tags>", "words apart by commas"),
+    ("truncate", "<bytes>", "so many bytes of each body at most"),
+    ("unit", "<unit>", "of sizes: bytes, kb, mb, gb, tb, kib, mib, gib; of time: days to years"),
+    ("used", "", "only those in use"),
+    ("user", "<username>", "a user"),
+    ("verbose", "", "at length (-v)"),
+    ("vhost-pattern", "<pattern>", "only virtual hosts that match"),
+    ("wait", "", "wait for the end; --no-wait does not"),
+    ("within", "<period>", "so many units of time from now"),
+];
+
+/// What a command's own option means.
+pub(super) fn describe(name: &str) -> Option<(&'static str, &'static str)> {
+    DESCRIPTIONS
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .map(|(_, value, meaning)| (*value, *meaning))
+}
