@@ -93,6 +93,11 @@ fn confirm_answers_match() {
     check("confirms");
 }
 
+#[test]
+fn lifetime_answers_match() {
+    check("lifetimes");
+}
+
 /// A difference whose row is gone would be applied to nothing, unseen.
 #[test]
 fn every_difference_names_a_row() {

@@ -7,8 +7,9 @@
 //! | routing-keys: A of S | original-expiration: S (if the message had one)
 //! ```
 //!
-//! `x-first-death-*` are set once, `x-last-death-*` each time. As on RabbitMQ the headers of a dead
-//! letter are sorted by name, and so are the fields of all deaths but the latest.
+//! `x-first-death-*` are set once, `x-last-death-*` each time. As on RabbitMQ 3 the headers of a dead
+//! letter are sorted by name, and so are the fields of a death that is not the first, or is counted
+//! again.
 
 use super::Reason;
 use crate::broker::message::Message;
@@ -65,7 +66,12 @@ impl Deaths {
         let is_same = |entry: &Entry| entry.reason == reason && entry.queue == death.queue;
         let latest = match entries.iter().position(is_same) {
             Some(at) => counted_again(entries.remove(at)),
-            None => new_entry(message, properties, death),
+            None if entries.is_empty() => new_entry(message, properties, death),
+            None => {
+                let entry = new_entry(message, properties, death);
+                let table = sorted(entry.table.as_ref().iter().collect());
+                Entry { table, ..entry }
+            }
         };
         entries.insert(0, latest);
         Deaths { entries }
@@ -122,7 +128,7 @@ impl Deaths {
     }
 }
 
-/// The entries of an `x-death` header, their fields sorted. What is none is left out.
+/// The entries of an `x-death` header. What is none is left out.
 fn former(headers: FieldTable<'_>) -> Vec<Entry> {
     let Some(FieldValue::Array(array)) = headers.get(X_DEATH) else { return Vec::new() };
     let entries = array.iter().filter_map(|value| {
@@ -130,7 +136,7 @@ fn former(headers: FieldTable<'_>) -> Vec<Entry> {
         Some(Entry {
             reason: table.get("reason")?.as_str()?.to_owned(),
             queue: table.get("queue")?.as_str()?.to_owned(),
-            table: sorted(table.iter().collect()),
+            table: table.to_owned(),
         })
     });
     entries.collect()
