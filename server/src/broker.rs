@@ -42,6 +42,7 @@ pub mod vhost;
 
 mod access;
 mod administer;
+mod browse;
 mod dead_letter;
 mod define;
 mod dispatch;

@@ -8,8 +8,8 @@ use super::definitions::Step;
 use super::exception::Exception;
 use super::service::Service;
 use super::snapshot::{
-    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, LoginRow, MessageRow,
-    MetricsRow, OverviewRow, ParameterRow, PermissionRow, PolicyRow, QueueRow, Sums,
+    BindingRow, Browsed, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, LoginRow, MessageRow,
+    MetricsRow, OverviewRow, ParameterRow, PermissionRow, PolicyRow, QueueRow, Redriven, Sums,
     TopicPermissionRow, UserRow, VhostRow,
 };
 use leveret_protocol::field::OwnedTable;
@@ -236,6 +236,10 @@ pub enum ControlRequest {
         /// Body.
         body: Vec<u8>,
     },
+    /// Looks at ready messages and changes nothing; answered by [`ControlReply::Browsed`].
+    Browse(Browse),
+    /// Sends dead letters back; answered by [`ControlReply::Redriven`].
+    Redrive(Redrive),
     /// Takes or looks at messages at the head of a queue.
     Get {
         /// Who asks.
@@ -251,6 +255,66 @@ pub enum ControlRequest {
         /// Body bytes of each message to return at most.
         truncate: Option<u64>,
     },
+}
+
+/// The place of a message in a queue: its priority, then its number among those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Priority.
+    pub level: u8,
+    /// Number.
+    pub seq: u64,
+}
+
+/// Which messages a browser wants to see; what is not said is not asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageFilter {
+    /// Part of the routing key.
+    pub routing_key: Option<String>,
+    /// Exchange it was published to.
+    pub exchange: Option<String>,
+    /// A header and its value.
+    pub header: Option<(String, String)>,
+    /// Part of the body.
+    pub body: Option<String>,
+}
+
+/// A look at the messages of a queue.
+#[derive(Clone, Debug)]
+pub struct Browse {
+    /// Who asks.
+    pub actor: Actor,
+    /// Virtual host.
+    pub vhost: String,
+    /// Queue.
+    pub queue: String,
+    /// Behind this message; from the head where there is none.
+    pub after: Option<Position>,
+    /// Messages to show at most.
+    pub limit: u32,
+    /// Body bytes of each message to show at most.
+    pub truncate: Option<u64>,
+    /// Which.
+    pub filter: MessageFilter,
+}
+
+/// Dead letters to be sent back.
+#[derive(Clone, Debug)]
+pub struct Redrive {
+    /// Who asks.
+    pub actor: Actor,
+    /// Virtual host.
+    pub vhost: String,
+    /// The queue they are in.
+    pub queue: String,
+    /// Behind this message; from the head where there is none.
+    pub after: Option<Position>,
+    /// Messages to send at most.
+    pub limit: u64,
+    /// To this exchange, and not to the queue they died in.
+    pub exchange: Option<String>,
+    /// With this routing key, and not with that they had.
+    pub routing_key: Option<String>,
 }
 
 /// What becomes of messages that [`ControlRequest::Get`] shows.
@@ -369,6 +433,12 @@ pub enum ControlReply {
     GlobalParameters(Vec<(String, Value)>),
     /// Rows.
     Messages(Vec<MessageRow>),
+    /// One step of browsing.
+    Browsed(Browsed),
+    /// One step of sending back.
+    Redriven(Redriven),
+    /// Messages must be read from disk first: ask again in a moment.
+    Loading,
     /// A text.
     Text(String),
 }

@@ -98,6 +98,7 @@ impl Broker {
                 let all = all.map(|(name, value)| (name.to_owned(), value.clone()));
                 ControlReply::GlobalParameters(all.collect())
             }
+            ControlRequest::Browse(browse) => ControlReply::Browsed(self.browse(&browse, ctx)?),
             ControlRequest::Export { vhost } => ControlReply::Text(self.export(vhost.as_deref())?),
             order => self.obey(order, ctx)?,
         })
@@ -152,11 +153,8 @@ impl Broker {
                 let parts = Parts { routing: &routing, properties: &properties, body: &body };
                 self.control_publish(vhost, &exchange, &routing_key, &parts, ctx)
             }
-            ControlRequest::Get { actor, vhost, queue, count, mode, truncate } => {
-                let key = self.control_queue(&vhost, &queue)?;
-                self.allow(&actor, Access::Read, ResourceKind::Queue, &vhost, &queue)?;
-                Ok(ControlReply::Messages(self.control_get(key, count, mode, truncate, ctx)))
-            }
+            ControlRequest::Redrive(redrive) => self.redrive(&redrive, ctx),
+            ControlRequest::Get { .. } => self.obey_get(&order, ctx),
             ControlRequest::Apply { steps } => {
                 let mut created = false;
                 for step in steps {
@@ -251,8 +249,25 @@ impl Broker {
         Ok(if existed { ControlReply::Done } else { ControlReply::Created })
     }
 
+    /// Takes or looks at messages.
+    fn obey_get(
+        &mut self,
+        order: &ControlRequest,
+        ctx: &mut Context<'_>,
+    ) -> Result<ControlReply, Exception> {
+        let ControlRequest::Get { actor, vhost, queue, count, mode, truncate } = order else {
+            unreachable!("only a get comes here: {order:?}");
+        };
+        let key = self.control_queue(vhost, queue)?;
+        self.allow(actor, Access::Read, ResourceKind::Queue, vhost, queue)?;
+        if !self.is_at_hand(key, *count, ctx) {
+            return Ok(ControlReply::Loading);
+        }
+        Ok(ControlReply::Messages(self.control_get(key, *count, *mode, *truncate, ctx)))
+    }
+
     /// May the actor do this? What the operator does is never refused.
-    fn allow(
+    pub(super) fn allow(
         &self,
         actor: &Actor,
         access: Access,
@@ -320,7 +335,7 @@ impl Broker {
     }
 
     /// The queue of that name, which must not belong to a connection.
-    fn control_queue(&self, vhost: &str, name: &str) -> Result<QueueKey, Exception> {
+    pub(super) fn control_queue(&self, vhost: &str, name: &str) -> Result<QueueKey, Exception> {
         let vhost_key = self.control_vhost(vhost)?;
         let key = self.topology.queue(vhost_key, name);
         let key = key.ok_or_else(|| Exception::no_queue(name, vhost))?;
@@ -453,7 +468,8 @@ impl Broker {
             let level = queue.levels.get_mut(next.level);
             level.ready.take(next.seq, stored.body_len);
             let log = level.log;
-            rows.push(message_row(&message, &next, queue.levels.ready_count(), truncate));
+            let behind = queue.levels.ready_count();
+            rows.push(message_row(&message, next.deliveries, behind, truncate));
             size += u64::from(stored.len);
             match mode {
                 GetMode::Acknowledge => {
@@ -624,9 +640,9 @@ impl Broker {
     }
 }
 
-fn message_row(
+pub(super) fn message_row(
     message: &Message<'_>,
-    next: &super::queue::NextMessage,
+    deliveries: u32,
     message_count: u64,
     truncate: Option<u64>,
 ) -> MessageRow {
@@ -634,11 +650,12 @@ fn message_row(
     MessageRow {
         exchange: message.exchange().to_owned(),
         routing_key: message.routing_key().to_owned(),
-        redelivered: 1 < next.deliveries,
+        redelivered: 1 < deliveries,
         message_count,
         properties: message.properties.to_vec(),
         body_size: message.body.len() as u64,
         body: message.body[..message.body.len().min(shown)].to_vec(),
+        published_at_ms: message.meta.published_at_ms,
     }
 }
 

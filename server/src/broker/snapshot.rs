@@ -4,6 +4,7 @@
 //! carry totals only. Times are Unix milliseconds.
 
 use super::service::Service;
+use crate::broker::control::Position;
 use crate::histogram::Histogram;
 use leveret_engine::EngineStats;
 use leveret_protocol::field::OwnedTable;
@@ -641,4 +642,47 @@ pub struct MessageRow {
     pub body_size: u64,
     /// Body, or as much of it as was asked for.
     pub body: Vec<u8>,
+    /// When it came, Unix milliseconds.
+    pub published_at_ms: u64,
+}
+
+/// A message that was looked at where it is.
+#[derive(Clone, Debug)]
+pub struct BrowsedRow {
+    /// Where.
+    pub position: Position,
+    /// The message; nothing is said of how many are behind it.
+    pub message: MessageRow,
+}
+
+/// One step of browsing.
+#[derive(Clone, Debug, Default)]
+pub struct Browsed {
+    /// What passed the filter.
+    pub rows: Vec<BrowsedRow>,
+    /// The last message that was looked at: the next step begins behind it.
+    pub next: Option<Position>,
+    /// There is nothing behind it.
+    pub end: bool,
+    /// The next message has to be read from disk first: try again in a moment.
+    pub loading: bool,
+    /// Messages looked at.
+    pub scanned: u64,
+    /// Ready messages of the queue.
+    pub ready: u64,
+}
+
+/// One step of sending dead letters back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Redriven {
+    /// Messages that went.
+    pub moved: u64,
+    /// Messages that stayed: they never died, or their queue is gone or full.
+    pub skipped: u64,
+    /// The last message that was looked at: the next step begins behind it.
+    pub next: Option<Position>,
+    /// There is nothing behind it.
+    pub end: bool,
+    /// The disk is behind: try again in a moment.
+    pub loading: bool,
 }

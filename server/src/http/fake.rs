@@ -10,9 +10,9 @@ use crate::broker::exception::Exception;
 use crate::broker::limits::UserLimits;
 use crate::broker::permission::Permission;
 use crate::broker::snapshot::{
-    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, LoginRow, MessageStats,
-    OverviewRow, PermissionRow, QueueRow, QueueSums, Sums, TopicPermissionRow, UserRow, VhostRow,
-    VhostSums,
+    BindingRow, Browsed, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, LoginRow,
+    MessageStats, OverviewRow, PermissionRow, QueueRow, QueueSums, Redriven, Sums,
+    TopicPermissionRow, UserRow, VhostRow, VhostSums,
 };
 use crate::broker::user::password::{HashingAlgorithm, PasswordHash};
 use crate::broker::user::{Tags, User};
@@ -644,6 +644,12 @@ fn answer(request: &ControlRequest) -> ControlReply {
         | ControlRequest::SetWatermarks { .. } => ControlReply::Done,
         ControlRequest::Publish { .. } => ControlReply::Routed(true),
         ControlRequest::Get { .. } => ControlReply::Messages(Vec::new()),
+        ControlRequest::Browse(_) => {
+            ControlReply::Browsed(Browsed { end: true, ..Browsed::default() })
+        }
+        ControlRequest::Redrive(_) => {
+            ControlReply::Redriven(Redriven { end: true, ..Redriven::default() })
+        }
         ControlRequest::Parameters => ControlReply::Parameters(Vec::new()),
         ControlRequest::GlobalParameters => ControlReply::GlobalParameters(Vec::new()),
         ControlRequest::Export { .. } => ControlReply::Text("{}".to_owned()),

@@ -270,3 +270,74 @@ GET /api/queues?columns=name -> 200 =[{"name":"dq"},{"name":"dq2"}]
     let answer = fake.request("GET", "/api/all-configuration?download=d.json", "");
     assert!(answer.head.contains("content-disposition: attachment; filename=d.json"));
 }
+
+#[test]
+fn browsing_and_redriving() {
+    let fake = Fake::with_broker();
+    replay(
+        &fake,
+        r#"
+PUT /api/queues/%2F/work {"arguments":{"x-dead-letter-exchange":"","x-dead-letter-routing-key":"dead"}} -> 201
+PUT /api/queues/%2F/dead {} -> 201
+POST /api/exchanges/%2F/amq.default/publish {"properties":{"headers":{"a":1}},"routing_key":"work","payload":"one","payload_encoding":"string"} -> 200 ={"routed":true}
+POST /api/exchanges/%2F/amq.default/publish {"properties":{},"routing_key":"work","payload":"two","payload_encoding":"string"} -> 200 ={"routed":true}
+POST /api/exchanges/%2F/amq.default/publish {"properties":{},"routing_key":"dead","payload":"never died","payload_encoding":"string"} -> 200 ={"routed":true}
+GET /api/queues/%2F/nope/messages -> 404 Not Found
+GET /api/queues/%2F/work/messages?after=x -> 400 after is not a position
+GET /api/queues/%2F/work/messages?count=x -> 400 count is not a number in range
+GET /api/queues/%2F/work/messages?encoding=x -> 400 Unsupported encoding. Please use auto or base64.
+POST /api/queues/%2F/work/get {"count":2,"ackmode":"reject_requeue_false","encoding":"auto"} -> 200
+POST /api/queues/%2F/dead/redrive {"count":-1} -> 400 count is negative
+POST /api/queues/%2F/dead/redrive {"exchange":"nope"} -> 404 no exchange 'nope' in vhost '/'
+POST /api/queues/%2F/dead/redrive {"count":1} -> 200 ={"redriven":1,"skipped":1}
+POST /api/queues/%2F/dead/redrive -> 200 ={"redriven":1,"skipped":1}
+POST /api/queues/%2F/work/get {"count":5,"ackmode":"ack_requeue_true","encoding":"auto"} -> 200 =[{"payload_bytes":3,"redelivered":false,"exchange":"","routing_key":"work","message_count":1,"properties":{"headers":{"a":1}},"payload":"one","payload_encoding":"string"},{"payload_bytes":3,"redelivered":false,"exchange":"","routing_key":"work","message_count":0,"properties":{},"payload":"two","payload_encoding":"string"}]
+POST /api/queues/%2F/work/redrive {"exchange":"amq.default","routing_key":"dead"} -> 200 ={"redriven":2,"skipped":0}
+"#,
+    );
+    let list = fake.get("/api/queues/%2F/dead/messages?count=2");
+    let payloads = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().expect("a list");
+        items.iter().map(|item| item["payload"].as_str().expect("a text").to_owned()).collect()
+    };
+    assert_eq!(payloads(&list), ["never died", "one"]);
+    assert_eq!(list["ready"], 3);
+    let next = list["next"].as_str().expect("there is more");
+    let rest = fake.get(&format!("/api/queues/%2F/dead/messages?after={next}"));
+    assert_eq!(payloads(&rest), ["two"]);
+    assert_eq!(rest["next"], Value::Null);
+    for (query, expected) in [
+        ("header=a%3D1", vec!["one"]),
+        ("header=a%3D2", vec![]),
+        ("body=died", vec!["never died"]),
+        ("routing_key=ea&body=w", vec!["two"]),
+        ("exchange=amq.default&count=1", vec!["never died"]),
+        ("exchange=amq.topic", vec![]),
+    ] {
+        let found = fake.get(&format!("/api/queues/%2F/dead/messages?{query}"));
+        assert_eq!(payloads(&found), expected, "{query}");
+    }
+}
+
+/// Goal: a look leaves no trace. Method: everything a listing tells of the queue, and what a taker
+/// gets, is the same with and without.
+#[test]
+fn browsing_changes_nothing() {
+    let fake = Fake::with_broker();
+    replay(
+        &fake,
+        r#"
+PUT /api/queues/%2F/q {} -> 201
+POST /api/exchanges/%2F/amq.default/publish {"properties":{},"routing_key":"q","payload":"x","payload_encoding":"string"} -> 200 ={"routed":true}
+"#,
+    );
+    let before = fake.get("/api/queues/%2F/q");
+    fake.get("/api/queues/%2F/q/messages");
+    assert_eq!(fake.get("/api/queues/%2F/q"), before);
+    replay(
+        &fake,
+        r#"
+POST /api/queues/%2F/q/get {"count":1,"ackmode":"ack_requeue_false","encoding":"auto"} -> 200 =[{"payload_bytes":1,"redelivered":false,"exchange":"","routing_key":"q","message_count":0,"properties":{},"payload":"x","payload_encoding":"string"}]
+"#,
+    );
+}

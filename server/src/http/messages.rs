@@ -16,9 +16,16 @@ use leveret_protocol::field::OwnedTable;
 use leveret_protocol::properties::{BasicProperties, PropertiesWriter};
 use leveret_protocol::reply::ReplyCode;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
+use tokio::time::sleep;
 
 /// Longest property that is a short string, in bytes.
 const SHORT_MAX: usize = 255;
+
+/// Time between two looks at whether messages have come from the disk.
+pub(super) const LOAD_PAUSE: Duration = Duration::from_millis(1);
+/// Looks before it is given up.
+pub(super) const LOADS_MAX: u32 = 10_000;
 
 pub(super) const ROUTES: &[Route] = &[
     Route {
@@ -175,7 +182,7 @@ async fn take(call: Call) -> Outcome {
         truncate,
     };
     call.control().vhost(call.parameter("vhost")).await?;
-    match call.control().ask(request).await? {
+    match ask_when_loaded(&call, request).await? {
         ControlReply::Refused(exception) if exception.code == ReplyCode::NotFound => {
             Err(ApiError::NotFoundBecause(format!("NOT_FOUND - {}", exception.text)))
         }
@@ -183,6 +190,18 @@ async fn take(call: Call) -> Outcome {
         ControlReply::Messages(rows) => Ok(json_bytes(messages(&rows, base64_only))),
         reply => panic!("a get was answered by {reply:?}"),
     }
+}
+
+/// Asks until what the question is about has come from the disk.
+async fn ask_when_loaded(call: &Call, request: ControlRequest) -> Result<ControlReply, ApiError> {
+    for _ in 0..LOADS_MAX {
+        let reply = call.control().ask(request.clone()).await?;
+        if !matches!(reply, ControlReply::Loading) {
+            return Ok(reply);
+        }
+        sleep(LOAD_PAUSE).await;
+    }
+    Err(ApiError::BrokerGone)
 }
 
 fn messages(rows: &[MessageRow], base64_only: bool) -> Vec<u8> {

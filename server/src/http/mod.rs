@@ -17,6 +17,7 @@ pub mod control;
 mod ask;
 mod auth;
 mod bindings;
+mod browse;
 mod call;
 mod channels;
 mod connections;
@@ -247,6 +248,7 @@ fn resources() -> impl Iterator<Item = &'static Route> {
         limits::ROUTES,
         definitions::ROUTES,
         messages::ROUTES,
+        browse::ROUTES,
         service::ROUTES,
         watermarks::ROUTES,
     ]

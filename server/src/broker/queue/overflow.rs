@@ -22,7 +22,7 @@ impl Queue {
     }
 
     /// Whether more is ready than may be, or would be with one more message of `more` bytes.
-    fn exceeds(&self, more_count: u64, more_bytes: u64) -> bool {
+    pub(in crate::broker) fn exceeds(&self, more_count: u64, more_bytes: u64) -> bool {
         let effective = &self.effective;
         let count = self.levels.ready_count() + more_count;
         let bytes = self.levels.ready_bytes() + more_bytes;

@@ -110,6 +110,11 @@ impl Ready {
         self.returned.first_key_value().map(|(seq, returned)| (*seq, *returned))
     }
 
+    /// The oldest message that came back to `from` or behind it.
+    pub fn first_returned_from(&self, from: Seq) -> Option<(Seq, Returned)> {
+        self.returned.range(from..).next().map(|(seq, returned)| (*seq, *returned))
+    }
+
     /// All messages that came back, oldest first.
     pub fn returned(&self) -> impl Iterator<Item = (Seq, Returned)> + '_ {
         self.returned.iter().map(|(seq, returned)| (*seq, *returned))
