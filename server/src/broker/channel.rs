@@ -8,11 +8,13 @@ mod basic;
 mod consume;
 mod publish;
 mod reply_to;
+mod timeout;
 mod transaction;
 
 pub(in crate::broker) use ack::Verdict;
 pub(in crate::broker) use publish::{Parts, Targets, parse_expiration};
 pub(in crate::broker) use reply_to::ReplyQueue;
+pub(in crate::broker) use timeout::Patience;
 
 use super::ids::ChannelId;
 use super::queue::ConsumerKey;
@@ -45,6 +47,10 @@ pub struct Channel {
     pub consumers: FxHashMap<Rc<str>, ConsumerKey>,
     /// Who takes direct replies, if anybody does.
     pub reply_consumer: Option<Box<ReplyConsumer>>,
+    /// Deliveries that were taken back and may still be acknowledged; they are in `unacked`.
+    pub abandoned: u32,
+    /// When it is looked at for deliveries that wait too long, Unix milliseconds.
+    pub timeout_armed: Option<u64>,
     /// Prefetch of consumers to come; 0 is unlimited.
     pub prefetch: u32,
     /// Outstanding deliveries of the whole channel; 0 is unlimited.
@@ -79,6 +85,8 @@ impl Channel {
             unacked: UnackedSet::default(),
             consumers: FxHashMap::default(),
             reply_consumer: None,
+            abandoned: 0,
+            timeout_armed: None,
             prefetch: 0,
             global_prefetch: 0,
             active: true,
@@ -99,9 +107,9 @@ impl Channel {
     }
 
     /// Deliveries that count against the channel's limit: a commit may still give them back.
-    fn outstanding(&self) -> u64 {
+    pub fn outstanding(&self) -> u64 {
         let uncommitted = self.transaction.as_ref().map_or(0, |tx| tx.settle_count());
-        (self.unacked.len() + uncommitted) as u64
+        (self.unacked.len() + uncommitted) as u64 - u64::from(self.abandoned)
     }
 
     /// Every delivery that was not settled for good, to be changed (never its tag).

@@ -185,7 +185,7 @@ impl Broker {
             transactional: channel.transaction.is_some(),
             confirm: channel.confirms.is_some(),
             consumer_count: channel.consumers.len() as u64,
-            messages_unacknowledged: channel.unacked.len() as u64,
+            messages_unacknowledged: channel.outstanding(),
             messages_unconfirmed: channel
                 .confirms
                 .as_ref()

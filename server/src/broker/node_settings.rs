@@ -44,6 +44,8 @@ pub struct NodeLimits {
     pub vhosts: Limit,
     /// Consumers of one channel.
     pub consumers_per_channel: Limit,
+    /// How long a delivery may be unacknowledged before its channel is closed, in milliseconds.
+    pub consumer_timeout_ms: Option<u64>,
 }
 
 /// A user that new virtual hosts of matching names begin with (`default_users.NAME.*`).

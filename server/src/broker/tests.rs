@@ -24,6 +24,7 @@ mod expiry;
 mod limits;
 mod priorities;
 mod replies;
+mod timeouts;
 mod transactions;
 
 impl Broker {

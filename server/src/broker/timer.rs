@@ -15,6 +15,8 @@ pub(in crate::broker) enum Due {
     Queue(QueueKey),
     /// Messages that the exchange with this hold sends on.
     Hold(u32),
+    /// The channel in a slot: a delivery may have waited too long.
+    Channel(usize),
 }
 
 /// All deadlines, in Unix milliseconds.

@@ -58,6 +58,13 @@ pub(super) const NODE: &[Key] = &[
         |config, _, value| config.node.limits.consumers_per_channel = limit(value),
     ),
     key(
+        "consumer_timeout",
+        Kind::Limit,
+        Some("infinity"),
+        "Milliseconds a delivery may be unacknowledged before its channel is closed.",
+        |config, _, value| config.node.limits.consumer_timeout_ms = value.limit(),
+    ),
+    key(
         "cluster_queue_limit",
         Kind::Limit,
         Some("infinity"),

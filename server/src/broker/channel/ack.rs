@@ -105,6 +105,7 @@ impl Broker {
         if self.channels[index].global_prefetch != 0 {
             self.wake_channel(index);
         }
+        self.channels[index].abandoned -= u32::from(unacked.abandoned);
         let Some(key) = unacked.queue else { return };
         let queue = &mut self.queues[key.index()];
         queue.unacked_count -= 1;

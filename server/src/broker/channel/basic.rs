@@ -1,5 +1,6 @@
 //! `basic.qos`, `basic.get`, `basic.recover` and `channel.flow`.
 
+use super::timeout::Patience;
 use super::unacked::{NO_CONSUMER, Unacked};
 use crate::broker::access::Access;
 use crate::broker::durable::mark_dirty;
@@ -193,8 +194,11 @@ impl Broker {
             due_ms: size.due_ms,
             deliveries: next.deliveries,
             consumer: NO_CONSUMER,
+            abandoned: false,
             delivered_at_ms: ctx.now.ms,
         });
+        let patience = Patience::of(None, queue, self.node.limits.consumer_timeout_ms);
+        channel.note_patience(index, patience, ctx.now, &mut self.timers);
     }
 
     /// `channel.flow`: whether the client takes deliveries. (RabbitMQ refuses to pause; this really

@@ -40,7 +40,8 @@ impl Broker {
         self.authorize_queue(id.connection, Access::Read, &name)?;
         let key = self.find_queue(id.connection, &name)?;
         self.check_owner(id.connection, key)?;
-        let priority = self.check_consume_arguments(key, consume.arguments)?;
+        let Wishes { priority, timeout_ms } =
+            self.check_consume_arguments(key, consume.arguments)?;
         // Quorum queues know no exclusive consumers: the flag is ignored, as on RabbitMQ.
         let is_classic = self.queues[key.index()].definition.kind == QueueKind::Classic;
         let exclusive = consume.exclusive && is_classic;
@@ -60,6 +61,7 @@ impl Broker {
             exclusive,
             priority,
             prefetch: channel.prefetch,
+            timeout_ms,
             unacked: 0,
             arguments: consume.arguments.to_owned(),
         };
@@ -149,12 +151,12 @@ impl Broker {
         Ok(())
     }
 
-    /// The consumer's priority.
+    /// What the arguments ask for.
     fn check_consume_arguments(
         &self,
         key: QueueKey,
         arguments: FieldTable<'_>,
-    ) -> Result<i64, Exception> {
+    ) -> Result<Wishes, Exception> {
         let invalid = |name: &str, reason: String| {
             Exception::precondition(format!(
                 "invalid arg '{name}' for {}{reason}",
@@ -165,11 +167,23 @@ impl Broker {
             let module = self.queues[key.index()].definition.kind.module();
             return Err(invalid("x-stream-offset", format!(" of queue type {module}")));
         }
-        match arguments.get("x-priority") {
-            None => Ok(0),
-            Some(value) => value.as_i64().ok_or_else(|| {
-                invalid("x-priority", format!(": \"expected integer, got {}\"", value.type_name()))
+        let integer = |name: &str| match arguments.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_i64().map(Some).ok_or_else(|| {
+                invalid(name, format!(": \"expected integer, got {}\"", value.type_name()))
             }),
-        }
+        };
+        let priority = integer("x-priority")?.unwrap_or(0);
+        let timeout_ms = integer("x-consumer-timeout")?.map(|value| {
+            u64::try_from(value)
+                .map_err(|_| invalid("x-consumer-timeout", format!(": {{value_negative,{value}}}")))
+        });
+        Ok(Wishes { priority, timeout_ms: timeout_ms.transpose()? })
     }
+}
+
+/// What a consumer asks for by its arguments.
+struct Wishes {
+    priority: i64,
+    timeout_ms: Option<u64>,
 }

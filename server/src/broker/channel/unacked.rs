@@ -34,6 +34,8 @@ pub struct Unacked {
     pub consumer: u32,
     /// When it expires by a time of its own, in Unix milliseconds, or `NEVER_MS`.
     pub due_ms: u64,
+    /// It was taken back: an acknowledgement means nothing any more.
+    pub abandoned: bool,
     /// When it was delivered, in milliseconds of the broker's clock.
     pub delivered_at_ms: u64,
 }
@@ -163,6 +165,7 @@ mod tests {
             due_ms: u64::MAX,
             deliveries: 1,
             consumer: NO_CONSUMER,
+            abandoned: false,
             delivered_at_ms: 0,
         }
     }

@@ -34,6 +34,8 @@ pub struct Consumer {
     pub priority: i64,
     /// Deliveries that may wait for an acknowledgement; 0 is unlimited.
     pub prefetch: u32,
+    /// Its `x-consumer-timeout`: how long one may wait, in milliseconds.
+    pub timeout_ms: Option<u64>,
     /// Deliveries that do wait.
     pub unacked: u32,
     /// Consume arguments.

@@ -153,6 +153,7 @@ impl Broker {
             match due {
                 Due::Queue(key) => self.on_queue_due(at_ms, key, &mut budget, ctx),
                 Due::Hold(slot) => self.on_hold_due(at_ms, slot, &mut budget, ctx),
+                Due::Channel(index) => self.on_channel_due(at_ms, index, ctx),
             }
         }
     }

@@ -187,9 +187,13 @@ impl Broker {
         if *queue.effective == effective {
             return;
         }
+        let has_new_timeout = queue.effective.consumer_timeout_ms != effective.consumer_timeout_ms;
         queue.effective =
             if effective == *self.plain { self.plain.clone() } else { effective.into() };
         queue.arm(0, &mut self.timers);
+        if has_new_timeout {
+            self.review_timeouts();
+        }
         super::super::durable::mark_dirty(&mut self.queues, &mut self.dirty, key);
         self.topology.touch();
     }

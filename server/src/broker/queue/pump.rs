@@ -4,8 +4,8 @@
 //! deliver (a publish, an acknowledgement, room in an outbox) puts it on the list.
 
 use super::{Consumer, ConsumerKey, Level, Queue, Returned};
-use crate::broker::channel::Channel;
 use crate::broker::channel::unacked::Unacked;
+use crate::broker::channel::{Channel, Patience};
 use crate::broker::dead_letter::MOVES_MAX;
 use crate::broker::effect::{Effects, Request};
 use crate::broker::ids::QueueKey;
@@ -140,7 +140,7 @@ impl Broker {
 
     /// Gives a queue's messages to its consumers.
     pub(super) fn pump(&mut self, key: QueueKey, ctx: &mut Context<'_>) {
-        let Broker { queues, consumers, channels, totals, timers, measures, .. } = self;
+        let Broker { queues, consumers, channels, totals, timers, measures, node, .. } = self;
         let mut expired = 0;
         let mut measured = false;
         let queue = &mut queues[key.index()];
@@ -183,6 +183,9 @@ impl Broker {
                 totals.deliver_no_ack += 1;
             } else {
                 totals.deliver += 1;
+                let of_the_node = node.limits.consumer_timeout_ms;
+                let patience = Patience::of(Some(consumer), queue, of_the_node);
+                channel.note_patience(consumer.channel_index, patience, ctx.now, timers);
             }
             totals.redeliver += u64::from(1 < next.deliveries);
             if !measured {
@@ -314,6 +317,7 @@ fn deliver(
         due_ms: size.due_ms,
         deliveries: next.deliveries,
         consumer: consumer_key.0,
+        abandoned: false,
         delivered_at_ms: ctx.now.ms,
     });
     Ok(published_at_ms)
