@@ -437,6 +437,12 @@ impl Session {
         }
     }
 
+    /// Whether the client closed the connection itself, with `connection.close`. It closes the
+    /// socket too; who does it first would cut off those of its threads that still wait.
+    pub fn has_left(&self) -> bool {
+        self.phase == Phase::Left
+    }
+
     /// Whether the connection is open for use.
     #[inline]
     pub fn is_running(&self) -> bool {

@@ -77,9 +77,9 @@ pub(super) enum Phase {
         /// The loop's milliseconds.
         deadline_ms: u64,
     },
-    /// Our half is shut. What still comes is dropped until the peer shuts its half or the deadline,
-    /// since closing a socket with unread bytes would reset it, and the peer might miss our last
-    /// frame.
+    /// Nothing more is written. What still comes is dropped until the peer shuts its half or the
+    /// deadline, since closing a socket with unread bytes would reset it, and the peer might miss
+    /// our last frame.
     Draining {
         /// The loop's milliseconds.
         deadline_ms: u64,

@@ -8,7 +8,8 @@ mod pressure;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
 use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -95,6 +96,23 @@ fn a_terminated_broker_says_goodbye() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
     assert_eq!(client.join().unwrap(), (320, text.to_owned(), true));
+}
+
+/// Goal: threads of a client that close it at the same time all end well.
+/// Method: the socket stays open behind close-ok, and ends with the client's half.
+#[test]
+fn a_client_that_says_goodbye_closes_the_socket_first() {
+    let broker = Broker::start();
+    let mut peer = Peer::open(broker.amqp_address(), 0);
+    peer.close();
+    peer.expect(MethodId::CONNECTION_CLOSE_OK);
+    let wait = Some(Duration::from_millis(300));
+    peer.socket.set_read_timeout(wait).expect("a timeout can be set");
+    let mut octet = [0];
+    let error = peer.socket.read(&mut octet).expect_err("neither bytes nor an end");
+    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    peer.socket.shutdown(Shutdown::Write).expect("a half can be shut");
+    assert_eq!(peer.socket.read(&mut octet).expect("an end"), 0);
 }
 
 #[test]

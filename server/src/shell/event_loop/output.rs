@@ -94,11 +94,14 @@ impl EventLoop {
         self.make_ready(id);
     }
 
-    /// Where everything is written that will ever be, our half of the connection is shut.
+    /// Where everything is written that will ever be, our half of the connection is shut; but a
+    /// client that said goodbye shuts its half first, as with RabbitMQ.
     fn finish_flushing(&mut self, id: ConnectionId) {
-        let link = &mut self.connections[id.index()].link;
+        let Connection { session, link } = &mut self.connections[id.index()];
         if let Phase::Flushing { .. } = link.phase {
-            link.transport.shutdown();
+            if !session.has_left() {
+                link.transport.shutdown();
+            }
             link.phase = Phase::Draining { deadline_ms: self.core.now.ms + DRAIN_MS };
             link.readable = true;
             self.make_ready(id);
