@@ -299,10 +299,10 @@ fn make_broker(config: &Config, recovered: &Recovered) -> Result<(Clock, Broker)
         message_size_max: config.message_size_max,
         cluster_name: config.cluster_name().to_owned(),
         auth: auth_settings(config),
-        trust_x_death: false,
+        trust_x_death: config.trust_x_death,
     };
     let entropy = clock.entropy();
-    let broker = Broker::new(settings, recovered, clock.now_ns() / 1_000_000, entropy)
+    let broker = Broker::new(settings, recovered, Clock::unix_ms(), entropy)
         .map_err(failed("the data directory cannot be understood"))?;
     Ok((clock, broker))
 }

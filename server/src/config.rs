@@ -55,6 +55,8 @@ pub struct Config {
     pub connections_max: Option<u64>,
     /// Largest message body, in bytes.
     pub message_size_max: u64,
+    /// A publisher's `x-death` header counts as history.
+    pub trust_x_death: bool,
     /// What an empty data directory starts with.
     pub seed: Seed,
     /// Limits of the node, and what new virtual hosts and users begin with.
@@ -346,6 +348,7 @@ impl Config {
             channels_max: 0,
             connections_max: None,
             message_size_max: 0,
+            trust_x_death: false,
             seed: Seed::default(),
             node: NodeConfig::default(),
             definitions: DefinitionsConfig::default(),

@@ -39,7 +39,8 @@ impl Broker {
                 self.acknowledge(id, nack.delivery_tag, nack.multiple, verdict, ctx)
             }
             Method::BasicReject(reject) => {
-                self.acknowledge(id, reject.delivery_tag, false, verdict(reject.requeue), ctx)
+                let verdict = if reject.requeue { Verdict::Fail } else { Verdict::Reject };
+                self.acknowledge(id, reject.delivery_tag, false, verdict, ctx)
             }
             Method::BasicConsume(consume) => self.consume(id, consume, ctx),
             Method::BasicCancel(cancel) => {

@@ -144,7 +144,7 @@ impl Broker {
         let mut consumers: Vec<_> = self.channels[index].consumers.values().copied().collect();
         consumers.sort_unstable();
         self.channels[index].roll_back();
-        self.requeue_all(index, Verdict::Requeue, ctx);
+        self.requeue_all(index, Verdict::Fail, ctx);
         for consumer in consumers {
             self.remove_consumer(consumer, ctx);
         }

@@ -57,7 +57,7 @@ impl Broker {
             policy: applied.policy.map(|policy| policy.name().to_owned()),
             operator_policy: applied.operator.map(|policy| policy.name().to_owned()),
             effective_policy: applied.definition(),
-            messages_ready: queue.levels.ready_count(),
+            messages_ready: queue.levels.ready_count() + queue.delayed.len() as u64,
             messages_unacknowledged: queue.unacked_count,
             message_bytes_ready: queue.levels.ready_bytes(),
             message_bytes_unacknowledged: queue.unacked_bytes,

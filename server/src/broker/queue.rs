@@ -32,7 +32,7 @@ use super::snapshot::MessageStats;
 use super::timer::Timers;
 use leveret_engine::{Seq, Ticket};
 use leveret_protocol::field::OwnedTable;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// The type of a queue, `x-queue-type`.
@@ -100,6 +100,9 @@ pub struct Queue {
     pub(in crate::broker) armed: Option<u64>,
     /// The log knows that it may hold messages with a time of their own.
     pub(in crate::broker) timed: bool,
+    /// Messages that came back and are not to be given out again before a time: by that, in Unix
+    /// milliseconds, their level and place.
+    pub(in crate::broker) delayed: BTreeMap<(u64, u8, Seq), Returned>,
     /// Messages that died in it and have yet to go on, oldest first.
     pub(in crate::broker) dead: VecDeque<Dead>,
     /// It is on the broker's list of queues with such messages, or waits for a read of one.

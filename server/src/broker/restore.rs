@@ -55,7 +55,7 @@ struct Stored<'a> {
 }
 
 impl Broker {
-    /// A broker with the definitions and messages of `recovered`.
+    /// A broker with the definitions and messages of `recovered`; `now_ms` is Unix time.
     ///
     /// # Errors
     /// A definition that makes no sense; the data directory is left as it was.

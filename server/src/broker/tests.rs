@@ -96,7 +96,7 @@ impl Node {
         drop(self.engine);
         let (mut engine, recovered) =
             Engine::open(self.dir.path(), EngineConfig::default()).expect("it opens again");
-        let broker = Broker::new(settings(), &recovered, 0, 1).expect("restored");
+        let broker = Broker::new(settings(), &recovered, self.now_ms, 1).expect("restored");
         broker.delete_orphans(&recovered, &mut engine).expect("a working log");
         let (effects, now_ms) = (Effects::new(), self.now_ms);
         Node { broker, engine, effects, now_ms, gets_empty: 0, dir: self.dir }

@@ -173,6 +173,13 @@ const LIMITS: &[Key] = &[
         "Bytes of the largest message body.",
         |config, _, value| config.message_size_max = value.integer(),
     ),
+    key(
+        "compat.accept_client_x_death",
+        Kind::Boolean,
+        Some("false"),
+        "Publishers' x-death headers count as history, as on RabbitMQ 3.",
+        |config, _, value| config.trust_x_death = value.boolean(),
+    ),
 ];
 
 const PRESSURE: &[Key] = &[

@@ -17,6 +17,9 @@ pub(in crate::broker) enum Verdict {
     Reject,
     /// It goes back to its place in the queue.
     Requeue,
+    /// The same, and nobody says that it was not the message's fault: it was rejected, or its
+    /// consumer is gone.
+    Fail,
     /// It goes back to its place in the queue, for the consumer that had it.
     Redeliver,
 }
@@ -119,10 +122,12 @@ impl Broker {
                 ctx.engine.settle(log, unacked.seq, unacked.addr, unacked.len);
             }
             Verdict::Reject => queue.bury(dead(unacked, Reason::Rejected), ctx.engine),
-            Verdict::Requeue if queue.is_given_up(unacked.deliveries) => {
+            Verdict::Requeue | Verdict::Fail | Verdict::Redeliver
+                if queue.is_given_up(unacked.deliveries) =>
+            {
                 queue.bury(dead(unacked, Reason::DeliveryLimit), ctx.engine);
             }
-            Verdict::Requeue | Verdict::Redeliver => {
+            Verdict::Requeue | Verdict::Fail | Verdict::Redeliver => {
                 let again = verdict == Verdict::Redeliver && unacked.consumer != NO_CONSUMER;
                 let returned = Returned {
                     wanted_by: again.then_some(ConsumerKey(unacked.consumer)),
@@ -132,7 +137,12 @@ impl Broker {
                     deliveries: unacked.deliveries,
                     due_ms: unacked.due_ms,
                 };
-                queue.put_back(unacked.level, unacked.seq, returned, &mut self.timers);
+                let Unacked { level, seq, deliveries, .. } = *unacked;
+                let at_ms = queue.retry_delay_ms(verdict == Verdict::Fail, deliveries);
+                match at_ms.map(|delay_ms| ctx.now.unix_ms.saturating_add(delay_ms)) {
+                    None => queue.put_back(level, seq, returned, &mut self.timers),
+                    Some(at_ms) => queue.delay(at_ms, level, seq, returned, &mut self.timers),
+                }
             }
         }
         mark_dirty(&mut self.queues, &mut self.dirty, key);

@@ -18,7 +18,7 @@ use leveret_protocol::method::{
 };
 use leveret_protocol::reply::ReplyCode;
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 impl Broker {
@@ -206,6 +206,7 @@ impl Broker {
             effective: self.plain.clone(),
             armed: None,
             timed: false,
+            delayed: BTreeMap::new(),
             dead: VecDeque::new(),
             dead_listed: false,
             rotation: Rotation::default(),
@@ -329,7 +330,7 @@ impl Broker {
                  supported by quorum queues"
             )));
         }
-        if if_empty && 0 < queue.levels.ready_count() {
+        if if_empty && (0 < queue.levels.ready_count() || !queue.delayed.is_empty()) {
             return Err(Exception::precondition(format!("{described} not empty")));
         }
         if if_unused && !queue.rotation.is_empty() {
@@ -365,7 +366,11 @@ impl Broker {
     /// Drops every ready message; what is unacknowledged stays. Returns how many.
     pub(in crate::broker) fn purge(&mut self, key: QueueKey, ctx: &mut Context<'_>) -> u64 {
         let queue = &mut self.queues[key.index()];
-        let count = queue.levels.ready_count();
+        let count = queue.levels.ready_count() + queue.delayed.len() as u64;
+        for ((_, level, seq), returned) in std::mem::take(&mut queue.delayed) {
+            let log = queue.levels.get(level).log;
+            ctx.engine.settle(log, seq, returned.addr, returned.len);
+        }
         for Level { log, ready, due, .. } in queue.levels.iter_mut() {
             for (seq, returned) in ready.returned() {
                 ctx.engine.settle(*log, seq, returned.addr, returned.len);

@@ -12,6 +12,7 @@
 
 use super::{Level, Next, NextMessage, Queue, Size};
 use crate::broker::dead_letter::{Dead, MOVES_MAX, Reason};
+use crate::broker::durable::mark_dirty;
 use crate::broker::ids::QueueKey;
 use crate::broker::message::{Message, MessageMeta};
 use crate::broker::timer::{Due, Timers};
@@ -190,6 +191,14 @@ impl Broker {
         queue.clean_due_times(ctx.engine);
         queue.read_if_needed(ctx.engine);
         let now_ms = ctx.now.unix_ms;
+        if !queue.delayed.is_empty() {
+            let next_ms = queue.end_delays(now_ms, budget, &mut self.timers);
+            mark_dirty(&mut self.queues, &mut self.dirty, key);
+            if let Some(next_ms) = next_ms {
+                self.arm_queue(key, next_ms);
+            }
+        }
+        let queue = &mut self.queues[key.index()];
         let own = queue.expire_own(now_ms, budget, ctx.engine);
         let heads = self.expire_heads(key, budget, ctx);
         let steps = [own, heads, self.trim(key, budget, ctx), self.read_restored(key, budget, ctx)];

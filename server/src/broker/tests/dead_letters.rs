@@ -268,3 +268,36 @@ fn without_a_dead_letter_exchange_that_exists_they_are_dropped() {
     let log = node.broker.queues.iter().next().expect("the queue").1.levels.first().log;
     assert_eq!(node.engine.messages(log), 0);
 }
+
+#[test]
+fn what_comes_back_to_a_quorum_queue_may_have_to_wait() {
+    let mut node = Node::new();
+    let id = node.connect(0);
+    let arguments = r#"{"x-queue-type": "quorum", "x-delayed-retry-type": "failed",
+        "x-delayed-retry-min": 1000, "x-delayed-retry-max": 1500}"#;
+    node.declare_json(id, "q", arguments);
+    node.publish(id, "", "q", true, "m");
+    node.call(id, consume("q", "c", false)).expect("consumes");
+    node.settle();
+    assert_eq!(node.bodies(id), ["m"]);
+    let nack = BasicNack { delivery_tag: 1, multiple: false, requeue: true };
+    node.call(id, Method::BasicNack(nack)).expect("outstanding");
+    node.settle();
+    assert_eq!(node.bodies(id), ["m"], "given back is not failed");
+    for (tag, waits) in [(2, 1500), (3, 1500)] {
+        let reject = BasicReject { delivery_tag: tag, requeue: true };
+        node.call(id, Method::BasicReject(reject)).expect("outstanding");
+        node.advance(waits - 200);
+        assert_eq!(node.bodies(id), [""; 0], "delivery {tag}");
+        let rows = node.with(|broker, ctx| broker.queue_rows(None, Some("q"), ctx));
+        assert_eq!(rows[0].messages_ready, 1, "it is in the queue");
+        node.advance(400);
+        assert_eq!(node.bodies(id), ["m"]);
+    }
+    let reject = BasicReject { delivery_tag: 4, requeue: true };
+    node.call(id, Method::BasicReject(reject)).expect("outstanding");
+    node.sync();
+    let mut node = node.restarted();
+    let id = node.connect(0);
+    assert_eq!(node.get_all(id, "q"), ["m"], "it was never out of the log");
+}
