@@ -301,6 +301,28 @@ pub(super) const COMMANDS: &[Command] = &[
         (2, 2),
         NO_STREAMS,
     ),
+    absent("encrypt_conf_value", CTL, Group::Configuration, "value passphrase", (0, 2), NO_CIPHERS)
+        .options(&["cipher", "hash", "iterations"]),
+    absent("decrypt_conf_value", CTL, Group::Configuration, "value passphrase", (0, 2), NO_CIPHERS)
+        .options(&["cipher", "hash", "iterations"]),
+    absent("transfer_leadership", QUEUES, Group::Cluster, "<queue> <node>", (2, 2), NO_MEMBERS),
+    absent(
+        "force_checkpoint",
+        QUEUES,
+        Group::Cluster,
+        "[--vhost-pattern <pattern>] [--queue-pattern <pattern>]",
+        (0, 0),
+        "Not here: one log serves all queues and is checkpointed as it grows",
+    )
+    .options(&["queue-pattern", "vhost-pattern"]),
+    absent(
+        "metadata_store_status",
+        DIAGNOSTICS,
+        Group::Monitoring,
+        "",
+        (0, 0),
+        "Not here: definitions are records of the one log",
+    ),
     Command::new(
         "hipe_compile",
         CTL,

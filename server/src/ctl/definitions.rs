@@ -4,7 +4,7 @@ use super::command::{Command, Group, Session};
 use super::failure::{EX_DATAERR, EX_SOFTWARE, EX_UNAVAILABLE, Failure};
 use super::output::Format;
 use super::tool::Tool::Rabbitmqctl;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::Path;
 
 const CTL: &[super::Tool] = &[Rabbitmqctl];
@@ -114,5 +114,5 @@ fn import(session: &mut Session<'_>) -> Result<(), Failure> {
     if session.out.format() == Format::Json {
         return session.done();
     }
-    Ok(session.out.result(IMPORTED, &json!({}))?)
+    Ok(session.out.remark(IMPORTED)?)
 }

@@ -35,6 +35,17 @@ pub(super) struct World {
     bindings: Vec<Value>,
 }
 
+/// What is asked for: no more than the rules read, as there may be very many rows.
+const QUEUES: &str = "/queues?columns=vhost,name,consumers,messages_ready,arguments,\
+                      effective_policy_definition";
+const CONSUMERS: &str = "/consumers?columns=consumer_tag,ack_required,prefetch_count,queue.name,\
+                         channel_details.name,channel_details.connection_name";
+const CHANNELS: &str = "/channels?columns=name,global_prefetch_count,messages_unacknowledged,\
+                        connection_details.name";
+const CONNECTIONS: &str = "/connections?columns=name,pid,user,channels,timeout";
+const EXCHANGES: &str = "/exchanges?columns=vhost,name,type,message_stats";
+const BINDINGS: &str = "/bindings?columns=vhost,source,destination,destination_type,routing_key";
+
 impl World {
     fn look(session: &Session<'_>) -> Result<World, Failure> {
         let broker = session.broker();
@@ -45,12 +56,12 @@ impl World {
         let node = overview["node"].as_str().unwrap_or_default();
         Ok(World {
             node: broker.get(&format!("/nodes/{}", segment(node)))?,
-            queues: rows("/queues")?,
-            consumers: rows("/consumers")?,
-            channels: rows("/channels")?,
-            connections: rows("/connections")?,
-            exchanges: rows("/exchanges")?,
-            bindings: rows("/bindings")?,
+            queues: rows(QUEUES)?,
+            consumers: rows(CONSUMERS)?,
+            channels: rows(CHANNELS)?,
+            connections: rows(CONNECTIONS)?,
+            exchanges: rows(EXCHANGES)?,
+            bindings: rows(BINDINGS)?,
             overview,
         })
     }

@@ -405,19 +405,27 @@ fn list(session: &mut Session<'_>, path: Option<&str>) -> Result<(), Failure> {
         None => None,
         Some(path) => session.broker().find(&format!("{path}?columns={}", paths.join(",")))?,
     };
-    print(session, &rows.unwrap_or_default(), &columns)
+    let (names, cells) = cells(&rows.unwrap_or_default(), &columns);
+    Ok(session.out.table(&names, cells.into_iter())?)
 }
 
-/// Prints columns of an array of objects.
+/// Prints columns of an array of objects, all at once.
 pub(super) fn print(
     session: &mut Session<'_>,
     rows: &Value,
     columns: &[Column],
 ) -> Result<(), Failure> {
+    let (names, cells) = cells(rows, columns);
+    Ok(session.out.whole_table(&names, cells.into_iter())?)
+}
+
+/// The names of columns, and their cells row by row.
+fn cells(rows: &Value, columns: &[Column]) -> (Vec<&'static str>, Vec<Vec<Cell>>) {
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-    let names: Vec<&str> = columns.iter().map(|(name, ..)| *name).collect();
-    let cells = rows.iter().map(|row| columns.iter().map(|column| cell(row, *column)).collect());
-    Ok(session.out.table(&names, cells)?)
+    let names = columns.iter().map(|(name, ..)| *name).collect();
+    let cells =
+        rows.iter().map(|row| columns.iter().map(|column| cell(row, *column)).collect()).collect();
+    (names, cells)
 }
 
 fn cell(row: &Value, (_, path, kind): Column) -> Cell {

@@ -65,6 +65,15 @@ impl Cell {
         }
     }
 
+    /// In a drawn grid: lists of words without brackets.
+    fn drawn(&self) -> String {
+        let text = self.table();
+        match self {
+            Cell::Words(Value::Array(_)) => text.trim_matches(['[', ']']).to_owned(),
+            Cell::Plain(_) | Cell::Arguments(_) | Cell::Words(_) | Cell::Both(..) => text,
+        }
+    }
+
     fn json(&self) -> Value {
         match self {
             Cell::Plain(Value::Null) | Cell::Words(Value::Null) => Value::String(String::new()),
@@ -201,7 +210,7 @@ impl<'a> Output<'a> {
             })?,
         };
         let silent = options.flag("silent");
-        let readable = matches!(format, Format::Table | Format::PrettyTable);
+        let readable = !matches!(format, Format::Json | Format::Csv);
         let banners = readable && !options.flag("quiet") && !silent;
         let headers = !silent && !options.off("table-headers");
         Ok(Output { out, format, banners, headers, announced: false })
@@ -228,6 +237,11 @@ impl<'a> Output<'a> {
         self.announced
     }
 
+    /// A remark at the end of a command that was done; left out where banners are.
+    pub(crate) fn remark(&mut self, text: &str) -> io::Result<()> {
+        if self.banners { writeln!(self.out, "{text}") } else { Ok(()) }
+    }
+
     /// A line of the result.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")
@@ -248,7 +262,24 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// A table. An empty one has no header.
+    /// A table of a command whose rows RabbitMQ prints all at once: where there are none, it prints
+    /// an empty line, or an empty list on one line.
+    pub(crate) fn whole_table(
+        &mut self,
+        columns: &[&str],
+        rows: impl ExactSizeIterator<Item = Vec<Cell>>,
+    ) -> io::Result<()> {
+        if 0 < rows.len() {
+            return self.table(columns, rows);
+        }
+        let nothing = match self.format {
+            Format::Json | Format::Erlang => "[]",
+            Format::Table | Format::PrettyTable | Format::Csv => "",
+        };
+        writeln!(self.out, "{nothing}")
+    }
+
+    /// A table whose rows are printed as they come. An empty one has no header.
     pub(crate) fn table(
         &mut self,
         columns: &[&str],
@@ -338,7 +369,7 @@ impl<'a> Output<'a> {
         rows: impl ExactSizeIterator<Item = Vec<Cell>>,
     ) -> io::Result<()> {
         let rows: Vec<Vec<String>> =
-            rows.map(|row| row.iter().map(Cell::table).collect()).collect();
+            rows.map(|row| row.iter().map(Cell::drawn).collect()).collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -416,7 +447,7 @@ mod tests {
         );
         check("--formatter csv", "\"name\",\"messages\"\n\"st1\",\"0\"\n\"q\"\"x\",\"101\"\n");
         check(
-            "--formatter erlang",
+            "-q --formatter erlang",
             "[[{name,<<\"st1\">>},{messages,0}],\n [{name,<<\"q\\\"x\">>},{messages,101}]]\n",
         );
     }

@@ -309,7 +309,7 @@ fn list(session: &mut Session<'_>) -> Result<(), Failure> {
     };
     let legend = " Configured: E = explicitly enabled; e = implicitly enabled";
     for line in [legend, &format!(" | Status: {status}"), " |/"] {
-        session.out.banner(line)?;
+        session.out.remark(line)?;
     }
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     for row in rows {

@@ -123,6 +123,7 @@ pub(super) const COMMANDS: &[Command] = &[
 /// What is said when a user was made.
 const ADDED: &str = "Done. Don't forget to grant the user permissions to some virtual hosts! See \
                      'rabbitmqctl help set_permissions' to learn more.";
+const EMPTY_PASSWORD: &str = "password cannot be an empty string";
 /// Whose limits are shown where no user is named, as in RabbitMQ.
 const DEFAULT_USER: &str = "guest";
 
@@ -155,7 +156,7 @@ fn password(session: &mut Session<'_>, index: usize) -> Result<String, Failure> 
         None => secret::ask(session)?,
     };
     if password.is_empty() {
-        return Err(Failure::bad_argument("password cannot be an empty string"));
+        return Err(Failure::bad_argument(EMPTY_PASSWORD));
     }
     Ok(password)
 }
@@ -170,6 +171,9 @@ fn add(session: &mut Session<'_>) -> Result<(), Failure> {
     if name.is_empty() {
         return Err(Failure::bad_argument("user cannot be an empty string"));
     }
+    if session.words().get(1).is_some_and(String::is_empty) {
+        return Err(Failure::bad_argument(EMPTY_PASSWORD));
+    }
     session.out.banner(&format!("Adding user \"{name}\" ..."))?;
     let password = password(session, 1)?;
     if session.broker().find(&path(name))?.is_some() {
@@ -177,9 +181,11 @@ fn add(session: &mut Session<'_>) -> Result<(), Failure> {
     }
     let body = json!({secret_field(session): password, "tags": ""});
     session.broker().put(&path(name), &body)?;
-    let json = session.out.format() == Format::Json;
-    let node = if json { session.node()? } else { String::new() };
-    Ok(session.out.result(ADDED, &json!({"message": ADDED, "node": node, "status": "ok"}))?)
+    if session.out.format() != Format::Json {
+        return Ok(session.out.remark(ADDED)?);
+    }
+    let json = json!({"message": ADDED, "node": session.node()?, "status": "ok"});
+    Ok(session.out.result("", &json)?)
 }
 
 fn already_there(session: &Session<'_>, name: &str) -> Result<Failure, Failure> {

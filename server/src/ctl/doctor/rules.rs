@@ -197,18 +197,23 @@ fn unroutable(world: &World) -> Vec<Finding> {
     found
 }
 
-/// Openings a second, over the whole life of the node, from which on it is churn.
+/// Things opened and closed again a second, over the whole life of the node, from which on it is
+/// churn.
 const CHURN_RATE: u64 = 5;
-/// Fewer openings say nothing.
+/// Fewer say nothing.
 const CHURN_MIN: u64 = 1000;
 
 fn churn(world: &World) -> Vec<Finding> {
     let seconds = (number(&world.node, "uptime") / 1000).max(1);
-    let of = |what: &str, created: &str, cure: &str| {
-        let count = number(&world.overview["churn_rates"], created);
+    let of = |what: &str, opened: &str, closed: &str, cure: &str| {
+        let rates = &world.overview["churn_rates"];
+        let count = number(rates, opened).min(number(rates, closed));
         (CHURN_MIN <= count && CHURN_RATE * seconds <= count).then(|| {
             Finding::problem(
-                format!("{count} {what} were opened in {seconds} s: {} a second", count / seconds),
+                format!(
+                    "{count} {what} were opened and closed again in {seconds} s: {} a second",
+                    count / seconds
+                ),
                 cure.to_owned(),
             )
         })
@@ -217,16 +222,19 @@ fn churn(world: &World) -> Vec<Finding> {
         of(
             "connections",
             "connection_created",
+            "connection_closed",
             "keep one connection open for the life of the program, and publish on it",
         ),
         of(
             "channels",
             "channel_created",
+            "channel_closed",
             "keep channels open, one for each thread that publishes or consumes",
         ),
         of(
             "queues",
             "queue_created",
+            "queue_deleted",
             "for replies, consume from amq.rabbitmq.reply-to instead of a queue for each request",
         ),
     ]
@@ -372,8 +380,10 @@ mod tests {
 
     #[test]
     fn churn_is_a_rate_not_a_count() {
-        let world = |created: u64, uptime_s: u64| World {
-            overview: json!({"churn_rates": {"connection_created": created}}),
+        let world = |count: u64, uptime_s: u64| World {
+            overview: json!({"churn_rates": {
+                "connection_created": count, "connection_closed": count, "queue_created": 1_000_000,
+            }}),
             node: json!({"uptime": uptime_s * 1000}),
             ..World::default()
         };

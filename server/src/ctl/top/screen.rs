@@ -60,7 +60,7 @@ impl Screen {
     pub(super) fn draw(lines: &[String]) -> String {
         let mut text = String::from("\x1b[H");
         for (index, line) in lines.iter().enumerate() {
-            let end = if index + 1 == lines.len() { "" } else { "\r\n" };
+            let end = if index + 1 == lines.len() { "" } else { "\n" };
             write!(text, "{line}\x1b[K{end}").expect("a String takes every text");
         }
         text.push_str("\x1b[J");
