@@ -5,7 +5,8 @@ use super::client::segment;
 use super::command::{Command, Group, Session};
 use super::failure::{EX_UNAVAILABLE, Failure};
 use super::lists::{self, Column, Kind};
-use super::output::Format;
+use super::output::{Cell, Format};
+use super::tool::Tool::Queues;
 use serde_json::{Map, Value, json};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -19,6 +20,16 @@ pub(super) const COMMANDS: &[Command] = &[
         browse,
     )
     .options(&["all", "body", "count", "exchange", "header", "routing-key", "truncate"]),
+    Command::new(
+        "peek",
+        &[Queues],
+        Group::Monitoring,
+        "[--vhost <vhost>] <queue> <pos>",
+        "Shows the message at a place of a queue, counted from 1, without taking it",
+        (2, 2),
+        peek,
+    )
+    .format(Format::PrettyTable),
     Command::new(
         "redrive",
         &[],
@@ -137,6 +148,38 @@ fn browse(session: &mut Session<'_>) -> Result<(), Failure> {
         return Ok(session.out.line(if messages.is_empty() { "[\n]" } else { "]" })?);
     }
     lists::print(session, &messages.into(), &columns)
+}
+
+/// Places further behind are for [`browse`].
+const PLACE_MAX: usize = 500;
+
+fn peek(session: &mut Session<'_>) -> Result<(), Failure> {
+    let (name, place) = (session.argument(0), session.argument(1));
+    let index = place.parse::<usize>().ok().filter(|place| (1..=PLACE_MAX).contains(place));
+    let index = index.ok_or_else(|| {
+        let text = format!("position value must be an integer from 1 to {PLACE_MAX}");
+        Failure::bad_argument(&text)
+    })?;
+    let node = session.node()?;
+    session.out.banner(&format!(
+        "Peeking at quorum queue {name} at position {place} on node {node} ..."
+    ))?;
+    let vhost = session.arguments.vhost();
+    let path = format!("/queues/{}/{}/messages?count={index}", segment(vhost), segment(name));
+    let page = session.broker().find(&path)?.ok_or_else(|| {
+        let text = format!("Target queue was not found in virtual host '{vhost}'");
+        Failure::error(EX_UNAVAILABLE, text)
+    })?;
+    let message = page["items"].get(index - 1).and_then(Value::as_object).ok_or_else(|| {
+        let text = format!("No message found at position {place}");
+        Failure::error(EX_UNAVAILABLE, text)
+    })?;
+    let rows = message.iter().map(|(key, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        vec![Cell::text(key), Cell::text(value)]
+    });
+    let rows: Vec<Vec<Cell>> = rows.collect();
+    Ok(session.out.table(&["keys", "values"], rows.into_iter())?)
 }
 
 fn redrive(session: &mut Session<'_>) -> Result<(), Failure> {

@@ -248,6 +248,43 @@ fn every_command_has_help() {
     assert_eq!(ctl(&fake, "--version").out, "4.2.0\n");
 }
 
+#[test]
+fn dead_letters_are_looked_at_and_sent_back() {
+    let fake = Fake::with_broker();
+    let definitions = r#"{"queues": [
+        {"name": "work", "vhost": "/", "durable": true, "auto_delete": false, "arguments":
+            {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}},
+        {"name": "dead", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {}}
+    ]}"#;
+    let ran = run_words(&fake, Tool::Rabbitmqctl, &["-q", "import_definitions"], definitions);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(ctl(&fake, "-q set_policy limit ^work$ {\"max-length\":1}").code, 0);
+    for body in ["one", "two", "three"] {
+        let message = format!(
+            r#"{{"properties": {{}}, "routing_key": "work", "payload": "{body}", "payload_encoding": "string"}}"#
+        );
+        let path = "/api/exchanges/%2F/amq.default/publish";
+        let answer = fake.request_as("guest:guest", "POST", path, "", &message);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    check(&fake, "-s browse dead routing_key payload", "dead\tone\ndead\ttwo\n");
+    check(&fake, "-s browse dead payload --body tw", "two\n");
+    check(&fake, "-s list_queues name messages", "dead\t2\nwork\t1\n");
+    let peeked = ctl(&fake, "peek dead 2 --formatter csv");
+    assert!(peeked.out.contains("\"payload\",\"two\"\n"), "{}", peeked.out);
+    assert_eq!(ctl(&fake, "peek dead 3").code, 69);
+    assert_eq!(ctl(&fake, "browse nope").code, 69);
+    assert_eq!(ctl(&fake, "-q clear_policy limit").code, 0);
+    check(
+        &fake,
+        "redrive dead --count 1",
+        "Redriving messages of queue 'dead' in vhost '/' ...\n\
+         1 messages were redriven, 0 were left where they are\n",
+    );
+    check(&fake, "-s list_queues name messages", "dead\t1\nwork\t2\n");
+    check(&fake, "-s browse work payload", "three\none\n");
+}
+
 /// Goal: definitions that were exported to a file come back whole on another broker.
 #[test]
 fn exported_definitions_can_be_imported() {
