@@ -1,7 +1,7 @@
 //! What an engine can be told, and its limits.
 
 use crate::format::{BATCH_HEADER_SIZE, BLOCK_SIZE, RECORD_HEADER_SIZE, SEGMENT_HEADER_SIZE};
-use crate::record::PART_HEAD_SIZE;
+use crate::record::{PART_HEAD_SIZE, RELOCATE_HEAD_SIZE};
 
 /// Which kind of storage carries the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,8 @@ impl EngineConfig {
 
     /// Bytes of the largest payload of a record.
     pub(crate) fn payload_size_max(&self) -> usize {
-        self.batch_size_max - BATCH_HEADER_SIZE - RECORD_HEADER_SIZE
+        // A message that is copied to another place says where it was.
+        self.batch_size_max - BATCH_HEADER_SIZE - RECORD_HEADER_SIZE - RELOCATE_HEAD_SIZE
     }
 
     /// Bytes of a message that one part record can hold.

@@ -10,6 +10,7 @@ mod commit;
 mod paging;
 mod read;
 mod rebuild;
+mod relocation;
 mod settle;
 mod space;
 mod transaction;
@@ -41,6 +42,7 @@ pub use read::{Next, Read};
 pub use transaction::TransactionSize;
 
 use checkpointing::Checkpoints;
+use relocation::Relocation;
 use settle::{Drain, Settlements};
 
 /// A storage engine over one data directory.
@@ -79,6 +81,7 @@ pub struct Engine {
     next_group: u64,
     index: IndexFiles,
     checkpoints: Checkpoints,
+    relocation: Relocation,
     transient: Chunks,
     settlements: Settlements,
     cold: ColdReads,
@@ -151,6 +154,10 @@ pub struct EngineStats {
     pub spare_segments: u64,
     /// Bytes of zeroes written to make them so.
     pub zeroed_bytes: u64,
+    /// Bytes copied out of mostly dead segments.
+    pub relocated_bytes: u64,
+    /// Bytes of the newest checkpoint.
+    pub checkpoint_bytes: u64,
 }
 
 impl Engine {
@@ -217,6 +224,7 @@ impl Engine {
             next_group: state.next_group,
             index,
             checkpoints,
+            relocation: Relocation::default(),
             transient: Chunks::new(),
             settlements: Settlements::default(),
             cold: ColdReads::default(),
@@ -363,6 +371,8 @@ impl Engine {
             cold_reads: self.counters.cold_reads,
             spare_segments: self.wal.spares.count() as u64,
             zeroed_bytes: self.wal.spares.zeroed_bytes(),
+            relocated_bytes: self.relocation.copied(),
+            checkpoint_bytes: self.checkpoints.size(),
         }
     }
 

@@ -109,6 +109,11 @@ impl Page<'_> {
         let void = !addr.is_durable() && get_u64(self.0, 16) != epoch;
         if void { Addr::NOWHERE } else { addr }
     }
+
+    /// All addresses in it.
+    pub(crate) fn addrs(self, epoch: u64) -> Vec<Addr> {
+        (0..PAGE_LEN).map(|slot| self.addr(Seq(slot), epoch)).collect()
+    }
 }
 
 fn encode_page(queue: QueueId, number: u64, epoch: u64, addrs: &[Addr]) -> Vec<u8> {

@@ -136,6 +136,12 @@ impl LargeMessages {
         held.map(|(commit, places)| (commit, &self.messages[&commit], places))
     }
 
+    /// Where the log has something of a large message.
+    pub(crate) fn lsns(&self) -> impl Iterator<Item = Lsn> {
+        let parts = self.messages.values().flat_map(|large| large.parts.iter());
+        self.messages.keys().copied().chain(parts.map(|part| part.lsn))
+    }
+
     /// The message committed at `commit`, once all its parts have been joined.
     pub(crate) fn joined(&self, commit: Lsn) -> Option<&[u8]> {
         let joined = self.joined.as_ref().filter(|joined| joined.commit == commit)?;

@@ -43,6 +43,8 @@ pub(crate) struct QueueLog {
     transient_bytes: u64,
     /// Everything below may have been delivered.
     delivered: Seq,
+    /// Somebody may remember the addresses of places below.
+    held: Seq,
     /// Behind the last message that is in the log. Places from there on may be taken by others
     /// after a restart, so the log hears nothing of their deliveries.
     logged_tail: Seq,
@@ -132,6 +134,16 @@ impl QueueLog {
     #[inline]
     pub(crate) fn note_delivered(&mut self, below: Seq) {
         self.delivered = self.delivered.max(below);
+    }
+
+    /// Notes that somebody remembers addresses of places below `seq`.
+    pub(crate) fn note_held(&mut self, below: Seq) {
+        self.held = self.held.max(below);
+    }
+
+    /// Whether somebody may remember the address of a place.
+    pub(crate) fn is_held(&self, seq: Seq) -> bool {
+        seq < self.delivered.max(self.held)
     }
 
     /// Adds a message at the tail and returns its place.
@@ -229,6 +241,25 @@ impl QueueLog {
     pub(crate) fn swap_page(&mut self, number: u64, page: PageId) -> PageId {
         let index = usize::try_from(number - self.first_page).expect("the page is there");
         std::mem::replace(&mut self.pages[index], page)
+    }
+
+    /// The page that holds a place, and its number.
+    pub(crate) fn page_of(&self, seq: Seq) -> Option<(PageId, u64)> {
+        if self.base <= seq.0 {
+            return None;
+        }
+        let number = seq.0 / PAGE_LEN;
+        self.pages_from(number).next().map(|page| (page, number))
+    }
+
+    /// Forgets a replaced address: its page has it now.
+    pub(crate) fn forget_patch(&mut self, seq: Seq) {
+        self.patches.remove(&seq.0);
+    }
+
+    /// Whether a message is at a place and not settled.
+    pub(crate) fn is_unsettled(&self, seq: Seq) -> bool {
+        seq < self.tail() && self.settled.next_unsettled(seq) == seq
     }
 
     /// Takes out all pages.

@@ -13,7 +13,7 @@ use crate::spares::Claim;
 /// What [`Engine::append`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// Where the message lives.
+    /// Where the message lives, as long as [`crate::Next::Entry`] says.
     pub addr: Addr,
     /// Its length, which [`Engine::settle`] wants back.
     pub len: u32,
@@ -66,7 +66,7 @@ impl Engine {
         queues: &[QueueId],
     ) -> Result<Appended, EngineError> {
         let len = message_len(message)?;
-        let (from, seq, addr, source_len) = source;
+        let (from, seq, mut addr, source_len) = source;
         let durable = queues.iter().filter(|queue| self.queue(**queue).is_durable()).count();
         let payload = SOURCE_SIZE + durable * TARGET_SIZE + len as usize;
         let both_logged = persistent
@@ -84,6 +84,9 @@ impl Engine {
         self.check_alive()?;
         if !self.wal.admits(payload) {
             self.wal.make_room(payload, Claim::Publish, self.storage.as_mut())?;
+        }
+        if !self.relocation.is_idle() {
+            addr = self.relocation.settle(from, seq, addr);
         }
         let was_there = self.queue_mut(from).settle(seq, addr, source_len);
         assert!(was_there, "{seq:?} of {from:?} is moved after it was settled");

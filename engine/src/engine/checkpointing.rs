@@ -92,6 +92,11 @@ impl Checkpoints {
         self.logged += bytes;
     }
 
+    /// Bytes of the newest checkpoint.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The file of the checkpoint being written.
     pub(super) fn file(&self) -> FileId {
         self.slots[1 - self.slot]
@@ -115,6 +120,7 @@ impl Engine {
 
     fn drive_checkpoint(&mut self) -> Result<(), EngineError> {
         while self.checkpoints.writing.is_some() {
+            self.index.flush(self.storage.as_mut());
             let more = self.continue_checkpoint()?;
             self.sync_staged()?;
             let pending = self.checkpoints.writing.as_ref().map_or(0, |writing| writing.pending);

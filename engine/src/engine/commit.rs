@@ -41,6 +41,8 @@ impl Engine {
         self.unless_full(drained)?;
         self.page_out();
         let checkpoint = self.step_checkpoint(now_ns)?;
+        let idle = self.flight.is_none() && self.commit.awaited() == 0;
+        let relocation = self.relocate(now_ns, idle)?;
         if self.wal.wants_next() {
             // Where it is refused it is tried again when it is needed.
             let activated = self.wal.activate_next(Claim::Publish, self.storage.as_mut());
@@ -62,7 +64,7 @@ impl Engine {
         } else if self.can_drain() {
             deadline = Some(now_ns);
         }
-        Ok(deadline.into_iter().chain(spares).chain(checkpoint).min())
+        Ok(deadline.into_iter().chain(spares).chain(checkpoint).chain(relocation).min())
     }
 
     /// Adds a record that says nothing but makes its batch a witness.
@@ -206,11 +208,13 @@ impl Engine {
                 }
                 Purpose::Load(ticket) => {
                     self.cold.on_loaded(Ticket(ticket), result);
+                    self.relocation.on_loaded(Ticket(ticket));
                     self.loaded.push(Ticket(ticket));
                 }
                 Purpose::PageWrite(number) => self.index.on_written(number, result.is_err()),
                 Purpose::PageLoad(ticket) => {
                     self.index.on_loaded(Ticket(ticket), result);
+                    self.relocation.on_loaded(Ticket(ticket));
                     self.drain_ticket = self.drain_ticket.filter(|waits| waits.0 != ticket);
                     self.loaded.push(Ticket(ticket));
                 }

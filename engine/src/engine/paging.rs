@@ -1,7 +1,7 @@
 //! Paging: entries of long queues go to index pages and come back from there.
 
 use super::{Engine, Next};
-use crate::ids::{Addr, QueueId, Seq, Ticket};
+use crate::ids::{Addr, Lsn, QueueId, Seq, Ticket};
 use crate::index_file::{Found, PAGE_LEN, PageId};
 use crate::queue_log::Lookup;
 
@@ -42,6 +42,34 @@ impl Engine {
         while let Some(page) = log.take_dead_page() {
             self.index.free(page);
         }
+    }
+
+    /// Makes a place name the copy of its message at `to`.
+    pub(super) fn replace_entry(&mut self, queue: QueueId, seq: Seq, from: Lsn, to: Addr) {
+        let there = self.queue_mut(queue).replace(seq, from, to);
+        assert!(there, "{seq:?} of {queue:?} was found at {from:?}");
+        let Lookup::Entry(..) = self.queue(queue).next(seq) else {
+            unreachable!("a replaced address is in memory")
+        };
+        self.fold_patch(queue, seq, to);
+    }
+
+    /// Writes the page of a replaced address anew, so that memory need not keep it. The page was
+    /// read just now, to find what is replaced.
+    fn fold_patch(&mut self, queue: QueueId, seq: Seq, to: Addr) {
+        let Some((page, number)) = self.queue(queue).page_of(seq) else { return };
+        let epoch = self.index.epoch();
+        let Found::Page(found) = self.index.find(page, queue, number) else { return };
+        let mut addrs = found.addrs(epoch);
+        if !self.index.make_room(self.storage.as_mut()) {
+            return; // the address stays in memory instead
+        }
+        addrs[usize::try_from(seq.0 % PAGE_LEN).expect("below a page")] = to;
+        let newer = self.index.store(queue, number, &addrs);
+        let log = self.queue_mut(queue);
+        log.forget_patch(seq);
+        let older = log.swap_page(number, newer);
+        self.index.free(older);
     }
 
     /// Gives back all pages of a queue that is no more.

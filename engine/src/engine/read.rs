@@ -17,7 +17,9 @@ pub enum Next {
     Entry {
         /// Its place in the queue.
         seq: Seq,
-        /// Where it lives.
+        /// Where it lives. The address is good until the next [`Engine::submit`]; once
+        /// [`Engine::note_delivered`] or [`Engine::note_held`] was told of the place, until it is
+        /// settled.
         addr: Addr,
     },
     /// No unsettled message from there to the tail.
@@ -46,7 +48,7 @@ enum Found {
 
 /// Why there is none.
 #[derive(Debug)]
-enum Missing {
+pub(super) enum Missing {
     Pending(Ticket),
     Corrupt(Corruption),
 }
@@ -79,7 +81,18 @@ impl Engine {
         }
         match self.wal.locate(addr.lsn()) {
             Some(place) => Read::Ready(body(self.wal.read(place, addr.lsn()))),
-            None => self.read_cold(addr.lsn()),
+            None if self.relocation.is_idle() => self.read_cold(addr.lsn()),
+            None => self.read_moved(addr),
+        }
+    }
+
+    /// Reads a message that may have been copied to another place meanwhile.
+    #[cold]
+    fn read_moved(&mut self, addr: Addr) -> Read<'_> {
+        let lsn = self.relocation.resolve(addr).lsn();
+        match self.wal.locate(lsn) {
+            Some(place) => Read::Ready(body(self.wal.read(place, lsn))),
+            None => self.read_cold(lsn),
         }
     }
 
@@ -143,7 +156,7 @@ impl Engine {
     }
 
     /// Asks for the part of the log around a record.
-    fn load(&mut self, lsn: Lsn, len: usize) -> Missing {
+    pub(super) fn load(&mut self, lsn: Lsn, len: usize) -> Missing {
         let start = Lsn(lsn.0 - lsn.0 % BLOCK_SIZE as u64);
         let end = self.wal.readable_end(lsn);
         let wanted = (lsn.0 + len as u64).max(start.0 + self.config.read_ahead as u64);

@@ -38,7 +38,10 @@ impl Engine {
     /// # Panics
     /// If the queue does not exist or has no such place yet.
     #[inline]
-    pub fn settle(&mut self, queue: QueueId, seq: Seq, addr: Addr, len: u32) {
+    pub fn settle(&mut self, queue: QueueId, seq: Seq, mut addr: Addr, len: u32) {
+        if !self.relocation.is_idle() {
+            addr = self.relocation.settle(queue, seq, addr);
+        }
         let log = self.queues[queue.index()].as_mut().expect("the queue exists");
         if !log.settle(seq, addr, len) {
             return;
@@ -134,6 +137,13 @@ impl Engine {
     #[inline]
     pub fn note_delivered(&mut self, queue: QueueId, seq: Seq) {
         self.queue_mut(queue).note_delivered(seq.next());
+    }
+
+    /// Notes that the caller remembers the address of the message at `seq`: it stays good until
+    /// the message is settled.
+    #[inline]
+    pub fn note_held(&mut self, queue: QueueId, seq: Seq) {
+        self.queue_mut(queue).note_held(seq.next());
     }
 
     #[cold]

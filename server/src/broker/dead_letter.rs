@@ -90,8 +90,14 @@ impl Queue {
             Some(len) if self.effective.dead_letter_exchange.is_none() => {
                 engine.settle(self.levels.get(dead.level).log, dead.seq, dead.addr, len);
             }
-            Some(_) | None => self.dead.push_back(dead),
+            Some(_) | None => self.await_end(dead, engine),
         }
+    }
+
+    /// Remembers a dead message, and where it is, until it is sent on or ends.
+    pub(in crate::broker) fn await_end(&mut self, dead: Dead, engine: &mut Engine) {
+        engine.note_held(self.levels.get(dead.level).log, dead.seq);
+        self.dead.push_back(dead);
     }
 }
 

@@ -341,7 +341,7 @@ impl Queue {
                 let (level, reason) = (level.priority, Reason::Expired);
                 let dead = Dead { level, seq, addr, len: None, counted, reason };
                 if has_exchange {
-                    self.dead.push_back(dead);
+                    self.await_end(dead, engine);
                 } else {
                     self.end_unread(dead, engine);
                 }
@@ -358,7 +358,7 @@ impl Queue {
                 let message = Message::decode(bytes).expect("checksummed, and ours");
                 Size::of(bytes, &message)
             }
-            Read::Pending(_) | Read::Corrupt(_) => return self.dead.push_back(dead),
+            Read::Pending(_) | Read::Corrupt(_) => return self.await_end(dead, engine),
         };
         let level = self.levels.get_mut(dead.level);
         if dead.counted {
