@@ -317,7 +317,28 @@ pub(crate) fn read_slots(storage: &mut dyn Storage) -> Result<Slots, EngineError
             }
         }
     }
+    if let Some((slot, header, _)) = &slots.newest
+        && let Some(file) = slots.files[*slot]
+    {
+        write_again(storage, file, header).map_err(|source| EngineError::Io {
+            op: "write again",
+            path: storage.path(file),
+            offset: None,
+            source,
+        })?;
+    }
     Ok(slots)
+}
+
+/// Makes a checkpoint durable beyond doubt. After a failed sync the kernel takes what it could not
+/// write for clean: it reads well and no later sync writes it. What is built on must be written
+/// again; the bytes are the same, so nothing can tear.
+fn write_again(storage: &mut dyn Storage, file: FileId, header: &Header) -> std::io::Result<()> {
+    let size = header.body_size + BLOCK_SIZE as u64;
+    let mut bytes = vec![0; usize::try_from(size).expect("it was in memory just now")];
+    storage.read(file, 0, &mut bytes)?;
+    storage.write(file, 0, &bytes)?;
+    storage.sync(file)
 }
 
 fn read_slot(storage: &mut dyn Storage, file: FileId) -> std::io::Result<Slot> {

@@ -116,7 +116,7 @@ impl Page<'_> {
     }
 }
 
-fn encode_page(queue: QueueId, number: u64, epoch: u64, addrs: &[Addr]) -> Vec<u8> {
+pub(crate) fn encode_page(queue: QueueId, number: u64, epoch: u64, addrs: &[Addr]) -> Vec<u8> {
     let mut bytes = vec![0; PAGE_SIZE];
     put(&mut bytes, 4, queue.0.to_le_bytes());
     put(&mut bytes, 8, number.to_le_bytes());

@@ -30,6 +30,8 @@ mod ids;
 mod index_file;
 mod large;
 mod queue_log;
+#[cfg(test)]
+mod readme;
 mod record;
 mod recovery;
 mod replay;
