@@ -2,7 +2,7 @@
 //!
 //! The requests are HTTP/1.0, so a reply ends where its connection ends and is never in chunks.
 
-use super::failure::{EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, Failure};
+use super::failure::{EX_SOFTWARE, EX_UNAVAILABLE, Failure};
 use crate::control_socket;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -165,7 +165,8 @@ impl Client {
                 Failure::error(EX_UNAVAILABLE, "the broker closed the connection without a reply")
             }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Err(Failure::error(EX_TEMPFAIL, "operation timed out"))
+                let timeout_ms = self.timeout.unwrap_or_default().as_millis();
+                Err(Failure::TimedOut { timeout_ms })
             }
             Err(error) => {
                 Err(Failure::NodeDown { tried: format!("{}: {error}", self.data_dir.display()) })

@@ -32,6 +32,11 @@ pub(crate) enum Failure {
     UnknownCommand(String),
     /// The broker cannot be found or reached; the text says what was tried.
     NodeDown { tried: String },
+    /// The broker did not answer in time.
+    TimedOut {
+        /// How long it had.
+        timeout_ms: u128,
+    },
     /// Not one: `--dry-run` got as far as it goes.
     DryRun,
     /// Our standard output was closed, as `| head` does.

@@ -54,7 +54,7 @@ pub(crate) fn wanted_node(arguments: &Arguments) -> String {
 /// # Errors
 /// Nothing answers (69), more than one does and none was named (64), or the node is another (69).
 pub(crate) fn find(arguments: &Arguments, surroundings: &Surroundings) -> Result<Client, Failure> {
-    let timeout_s = arguments.timeout_s()?;
+    let timeout_s = timeout_s(arguments)?;
     let node = arguments.option("node").map(|_| wanted_node(arguments));
     let data_dir = locate(arguments, surroundings, node.as_deref())?;
     let client = Client::new(data_dir, timeout_s);
@@ -68,6 +68,18 @@ pub(crate) fn find(arguments: &Arguments, surroundings: &Surroundings) -> Result
         }
     }
     Ok(client)
+}
+
+/// Commands that RabbitMQ gives up by itself, which their banners tell, and after how many seconds.
+const BOUNDED: &[(&str, f64)] = &[("list_queues", 60.0), ("ping", 60.0)];
+
+/// Seconds a reply may take. No limit is a limit, too: the one that was asked for.
+fn timeout_s(arguments: &Arguments) -> Result<Option<f64>, Failure> {
+    if arguments.option("timeout").is_some() {
+        return arguments.timeout_s();
+    }
+    let command = arguments.positional.first().map_or("", String::as_str);
+    Ok(BOUNDED.iter().find(|(name, _)| *name == command).map(|(_, seconds)| *seconds))
 }
 
 /// The data directory of the broker that is meant.

@@ -2,7 +2,7 @@
 
 use super::client::segment;
 use super::command::{Command, Group, Needs, Session};
-use super::failure::{EX_DATAERR, EX_TEMPFAIL, EX_UNAVAILABLE, Failure};
+use super::failure::{EX_DATAERR, EX_UNAVAILABLE, Failure};
 use super::find::wanted_node;
 use super::status::{is_serving, pid};
 use super::tool::Tool::{Diagnostics, Rabbitmqctl, Upgrade};
@@ -249,14 +249,8 @@ impl Wait {
         }
     }
 
-    fn over(&self, session: &Session<'_>) -> Failure {
-        let text = format!(
-            "Error: operation {} on node {} timed out. Timeout value used: {}",
-            session.command.name,
-            wanted_node(session.arguments),
-            self.timeout_ms
-        );
-        Failure::Plain { code: EX_TEMPFAIL, text }
+    fn over(&self) -> Failure {
+        Failure::TimedOut { timeout_ms: self.timeout_ms }
     }
 }
 
@@ -295,7 +289,7 @@ fn until_serving(session: &mut Session<'_>, wait: &Wait) -> Result<(), Failure> 
         Ok(Seen::Stopped) => Some(Err(Failure::error(EX_UNAVAILABLE, "rabbit_is_not_running"))),
         Err(failure) => Some(Err(failure)),
     });
-    seen.unwrap_or_else(|| Err(wait.over(session)))
+    seen.unwrap_or_else(|| Err(wait.over()))
 }
 
 /// Seconds waited for a start where nothing else is said.
@@ -323,7 +317,7 @@ fn await_online_nodes(session: &mut Session<'_>) -> Result<(), Failure> {
     }
     // No other node will come; whoever asked counts on the time having passed.
     wait.until(|| None::<()>);
-    Err(wait.over(session))
+    Err(wait.over())
 }
 
 /// Whether a process is there. Another user's is, too.
@@ -351,7 +345,7 @@ fn wait(session: &mut Session<'_>) -> Result<(), Failure> {
         })?,
         (None, Some(file)) => {
             session.out.banner(&format!("Waiting for pid file '{file}' to appear"))?;
-            let pid = wait.until(|| read_pid(Path::new(file))).ok_or_else(|| wait.over(session))?;
+            let pid = wait.until(|| read_pid(Path::new(file))).ok_or_else(|| wait.over())?;
             session.out.banner(&format!("pid is {pid}"))?;
             pid
         }
@@ -370,7 +364,7 @@ fn wait(session: &mut Session<'_>) -> Result<(), Failure> {
             Err(failure) => Some(Err(failure)),
         }
     });
-    there.unwrap_or_else(|| Err(wait.over(session)))?;
+    there.unwrap_or_else(|| Err(wait.over()))?;
     session.out.banner(&format!(
         "Waiting for applications 'rabbit_and_plugins' to start on node '{node}'"
     ))?;
@@ -404,7 +398,7 @@ const END_S: f64 = 60.0;
 
 fn until_ended(session: &Session<'_>, pid: u32) -> Result<(), Failure> {
     let wait = Wait::new(session, END_S)?;
-    wait.until(|| (!is_alive(pid)).then_some(())).ok_or_else(|| wait.over(session))
+    wait.until(|| (!is_alive(pid)).then_some(())).ok_or_else(|| wait.over())
 }
 
 fn stop(session: &mut Session<'_>) -> Result<(), Failure> {

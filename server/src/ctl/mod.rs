@@ -41,7 +41,7 @@ pub use tool::Tool;
 
 use arguments::Arguments;
 use command::{Command, Needs, Session};
-use failure::{EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE, Failure};
+use failure::{EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE, Failure};
 use find::{Surroundings, wanted_node};
 use output::Output;
 use std::ffi::OsString;
@@ -218,6 +218,13 @@ fn report(tool: Tool, arguments: &Arguments, failure: &Failure, err: &mut dyn Wr
                 ),
             )
         }
+        Failure::TimedOut { timeout_ms } => (
+            EX_TEMPFAIL,
+            format!(
+                "Error: operation {name} on node {} timed out. Timeout value used: {timeout_ms}",
+                wanted_node(arguments)
+            ),
+        ),
         Failure::DryRun => return 0,
         Failure::OutputClosed => return EX_SOFTWARE,
     };

@@ -66,6 +66,10 @@ fn ping(session: &mut Session<'_>) -> Result<(), Failure> {
             let text = "Ping succeeded";
             Ok(session.out.result(text, &json!({"message": text}))?)
         }
+        Err(Failure::TimedOut { .. }) => Err(Failure::error(
+            EX_UNAVAILABLE,
+            format!("Failed to connect and authenticate to {node} in {timeout_ms} ms"),
+        )),
         Err(Failure::NodeDown { tried }) => Err(Failure::error(
             EX_UNAVAILABLE,
             format!(

@@ -285,6 +285,23 @@ fn dead_letters_are_looked_at_and_sent_back() {
     check(&fake, "-s browse work payload", "three\none\n");
 }
 
+/// Goal: a broker that accepts and never answers is given up in time, with RabbitMQ's words.
+#[test]
+fn a_broker_that_does_not_answer_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let _silent = crate::control_socket::bind(dir.path()).unwrap();
+    let node = node_name();
+    let ran = run_in(dir.path(), Tool::Rabbitmqctl, &["list_users", "-t", "0.05"], "");
+    assert_eq!((ran.code, ran.out.as_str()), (75, ""));
+    let text =
+        format!("Error: operation list_users on node {node} timed out. Timeout value used: 50\n");
+    assert_eq!(ran.err, text);
+    let ran = run_in(dir.path(), Tool::Diagnostics, &["-q", "ping", "-t", "0.05"], "");
+    assert_eq!(ran.code, 69);
+    let text = format!("Error:\nFailed to connect and authenticate to {node} in 50 ms\n");
+    assert_eq!(ran.err, text);
+}
+
 /// Goal: definitions that were exported to a file come back whole on another broker.
 #[test]
 fn exported_definitions_can_be_imported() {

@@ -2,6 +2,7 @@
 
 mod beginning;
 mod doors;
+mod operator;
 mod peer;
 #[cfg(target_os = "linux")]
 mod pressure;
