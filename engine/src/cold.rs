@@ -44,6 +44,11 @@ impl Load {
 }
 
 impl ColdReads {
+    /// No windows; tickets follow `last_ticket`.
+    pub(crate) fn counting_from(last_ticket: u64) -> ColdReads {
+        ColdReads { next_ticket: last_ticket, ..ColdReads::default() }
+    }
+
     /// The loaded bytes from `lsn` on, at least `len` of them, or why they cannot be loaded.
     pub(crate) fn find(&mut self, lsn: Lsn, len: usize) -> Option<Result<&[u8], &'static str>> {
         let index = self.windows.iter().rposition(|window| window.covers(lsn, len))?;

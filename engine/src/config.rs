@@ -30,6 +30,10 @@ pub struct EngineConfig {
     pub resident_bytes_max: usize,
     /// Bytes read from disk at once when a message is not in memory.
     pub read_ahead: usize,
+    /// Bytes of memory for transient messages; beyond, the oldest go to files.
+    pub transient_bytes_max: usize,
+    /// Bytes of the pieces of memory that transient messages lie in, at most 1 MiB.
+    pub chunk_size: usize,
     /// Bytes of log that are worth a checkpoint, at least.
     pub checkpoint_bytes: u64,
     /// Pages of an index file.
@@ -49,6 +53,8 @@ impl Default for EngineConfig {
             batch_size_max: 1 << 20,
             resident_bytes_max: 4 << 20,
             read_ahead: 256 << 10,
+            transient_bytes_max: 64 << 20,
+            chunk_size: CHUNK_SIZE_MAX,
             checkpoint_bytes: 64 << 20,
             index_file_pages: 8192,
             index_resident_pages_max: 512,
@@ -67,6 +73,8 @@ impl EngineConfig {
             batch_size_max: 16 << 10,
             resident_bytes_max: 16 << 10,
             read_ahead: BLOCK_SIZE,
+            transient_bytes_max: 32 << 10,
+            chunk_size: 8 << 10,
             checkpoint_bytes: 32 << 10,
             index_file_pages: 8,
             index_resident_pages_max: 1,
@@ -91,12 +99,13 @@ impl EngineConfig {
         assert!(self.segment_size.is_power_of_two(), "an LSN splits into segment and offset");
         assert!(self.batch_size_max.is_multiple_of(BLOCK_SIZE), "batches are made of blocks");
         assert!(self.batch_size_max as u64 <= room, "a batch never crosses a segment");
+        assert!(self.chunk_size <= CHUNK_SIZE_MAX, "an address reaches all of a chunk");
         assert!(0 < self.read_ahead, "a read makes progress");
     }
 }
 
 /// Bytes of a memory chunk: what a transient address can reach inside one.
-pub(crate) const CHUNK_SIZE: usize = 1 << 20;
+pub(crate) const CHUNK_SIZE_MAX: usize = 1 << 20;
 /// Empty chunks kept for reuse; more are given back to the allocator.
 pub(crate) const CHUNKS_SPARE_MAX: usize = 4;
 /// Bytes of one message.

@@ -13,6 +13,7 @@ mod rebuild;
 mod relocation;
 mod settle;
 mod space;
+mod spilling;
 mod transaction;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +34,7 @@ use crate::queue_log::QueueLog;
 use crate::record::RecordKind;
 use crate::recovery::{Found, recover};
 use crate::spares::Claim;
+use crate::spill::Spill;
 use crate::storage::{Completion, FileId, Storage, open_storage};
 use crate::wal::{Identity, Wal};
 
@@ -83,6 +85,7 @@ pub struct Engine {
     checkpoints: Checkpoints,
     relocation: Relocation,
     transient: Chunks,
+    spill: Spill,
     settlements: Settlements,
     cold: ColdReads,
     /// Reusable memory: the head of the record being made, and completions being handled.
@@ -140,6 +143,8 @@ pub struct RecoveredQueue {
 pub struct EngineStats {
     /// Memory held for transient messages, in bytes.
     pub transient_bytes: u64,
+    /// Bytes of transient messages that are in files instead.
+    pub spilled_bytes: u64,
     /// Segments of the log in use.
     pub segments: u64,
     /// Bytes of the log that some message still needs.
@@ -202,6 +207,10 @@ impl Engine {
         let index = open_index(&config, identity.epoch, &mut state.queues, storage.as_mut())?;
         let segments = state.segments;
         let wal = Wal::open(&config, identity, segments, segment_size, position, storage.as_mut())?;
+        let transient = Chunks::new(config.chunk_size);
+        let spill = Spill::open(config.chunk_size, storage.as_mut()).map_err(|source| {
+            EngineError::Io { op: "remove", path: "spill files".into(), offset: None, source }
+        })?;
         let mut engine = Engine {
             config,
             storage,
@@ -225,7 +234,8 @@ impl Engine {
             index,
             checkpoints,
             relocation: Relocation::default(),
-            transient: Chunks::new(),
+            transient,
+            spill,
             settlements: Settlements::default(),
             cold: ColdReads::default(),
             scratch: Vec::new(),
@@ -359,11 +369,17 @@ impl Engine {
         (self.counters.commits, self.counters.log_bytes)
     }
 
+    /// Why transient messages beyond their budget stay in memory, if they do.
+    pub fn spill_failure(&self) -> Option<&str> {
+        self.spill.failure()
+    }
+
     /// Counters and state.
     pub fn stats(&self) -> EngineStats {
         let segments = || self.wal.segments.iter();
         EngineStats {
             transient_bytes: self.transient.resident_bytes() as u64,
+            spilled_bytes: self.spill.file_bytes(),
             segments: segments().count() as u64,
             live_bytes: segments().map(|(_, segment)| segment.bytes).sum(),
             commits: self.counters.commits,
@@ -402,7 +418,9 @@ impl Engine {
     #[inline]
     fn release(&mut self, queue: QueueId, seq: Seq, addr: Addr, len: u32) {
         if !addr.is_durable() {
-            self.transient.release(addr);
+            if let Some(spilled) = self.transient.release(addr) {
+                self.spill.release(spilled, self.storage.as_mut());
+            }
         } else if addr.is_large() {
             self.release_large(queue, seq, addr);
         } else if self.queue(queue).is_durable() {

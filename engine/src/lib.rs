@@ -38,6 +38,7 @@ mod replay;
 mod segment;
 mod settled;
 mod spares;
+mod spill;
 pub mod storage;
 mod token;
 mod wal;

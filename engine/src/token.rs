@@ -21,6 +21,10 @@ pub(crate) enum Purpose {
     Checkpoint,
     /// A sync of an index file that the checkpoint being written names.
     IndexSync,
+    /// A write of the chunk of transient messages with this number.
+    SpillWrite(u64),
+    /// A read of such a chunk with this ticket.
+    SpillLoad(u64),
 }
 
 impl Purpose {
@@ -34,6 +38,8 @@ impl Purpose {
             Purpose::PageLoad(ticket) => (4, ticket),
             Purpose::Checkpoint => (5, 0),
             Purpose::IndexSync => (6, 0),
+            Purpose::SpillWrite(chunk) => (8, chunk),
+            Purpose::SpillLoad(ticket) => (9, ticket),
         };
         debug_assert!(number <= NUMBER_MASK);
         Token(kind << NUMBER_BITS | number)
@@ -50,6 +56,8 @@ impl Purpose {
             4 => Purpose::PageLoad(number),
             5 => Purpose::Checkpoint,
             6 => Purpose::IndexSync,
+            8 => Purpose::SpillWrite(number),
+            9 => Purpose::SpillLoad(number),
             kind => unreachable!("no operation was submitted for purpose {kind}"),
         }
     }

@@ -40,6 +40,7 @@ impl Engine {
         let drained = self.drain();
         self.unless_full(drained)?;
         self.page_out();
+        self.spill();
         let checkpoint = self.step_checkpoint(now_ns)?;
         let idle = self.flight.is_none() && self.commit.awaited() == 0;
         let relocation = self.relocate(now_ns, idle)?;
@@ -102,7 +103,7 @@ impl Engine {
 
     /// Whether more of the log waits for the disk than should: the caller puts off what can wait.
     pub fn is_behind(&self) -> bool {
-        self.config.staged_bytes_max <= self.staged_bytes()
+        self.config.staged_bytes_max <= self.staged_bytes() + self.spill_backlog()
     }
 
     /// Blocks until everything done so far is durable and has a witness.
@@ -220,10 +221,16 @@ impl Engine {
                 }
                 Purpose::Checkpoint => self.on_checkpoint_written(result)?,
                 Purpose::IndexSync => self.on_index_synced(),
+                Purpose::SpillWrite(chunk) => self.on_spill_written(chunk, result),
+                Purpose::SpillLoad(ticket) => {
+                    self.spill.on_read(Ticket(ticket), result, self.storage.as_mut());
+                    self.loaded.push(Ticket(ticket));
+                }
             }
         }
         self.completions = completions;
         self.start_loads();
+        self.spill.start_reads(&mut self.loaded, self.storage.as_mut());
         Ok(())
     }
 

@@ -74,7 +74,10 @@ impl Engine {
     #[inline]
     pub fn read(&mut self, addr: Addr) -> Read<'_> {
         if !addr.is_durable() {
-            return Read::Ready(self.transient.read(addr));
+            return match self.transient.spilled(addr) {
+                None => Read::Ready(self.transient.read(addr)),
+                Some((id, offset)) => self.read_spilled(id, offset),
+            };
         }
         if addr.is_large() {
             return self.read_large(addr.lsn());

@@ -126,6 +126,9 @@ impl Engine {
         if addr.is_large() || (addr.is_durable() && self.wal.locate(addr.lsn()).is_none()) {
             return self.wal.segments.mean_len(addr);
         }
+        if !addr.is_durable() && self.transient.spilled(addr).is_some() {
+            return 0; // nobody reads it to know
+        }
         match self.read(addr) {
             Read::Ready(message) => u32::try_from(message.len()).expect("lengths are u32"),
             Read::Pending(_) | Read::Corrupt(_) => 0,

@@ -481,3 +481,92 @@ fn a_place_that_was_lost_is_new_when_it_is_taken_again() {
     let recovered = open(&disk).1;
     assert_eq!((recovered.queues[0].redelivered_below, recovered.queues[0].tail), (Seq(1), Seq(3)));
 }
+
+/// Transient messages `range` of about 500 bytes, through an event loop that is told not to take
+/// more in than the disk takes out.
+fn flood(engine: &mut Engine, queues: &[QueueId], range: std::ops::Range<u32>) {
+    for i in range {
+        while engine.is_behind() {
+            engine.submit(1_000_000).unwrap();
+            engine.complete().unwrap();
+        }
+        engine.append(&[&i.to_le_bytes(), &[7; 500]], false, queues).unwrap();
+        engine.submit(1_000_000).unwrap();
+        engine.complete().unwrap();
+    }
+}
+
+fn number(message: &[u8]) -> u32 {
+    u32::from_le_bytes(*message.first_chunk().unwrap())
+}
+
+#[test]
+fn transient_messages_beyond_their_budget_go_to_files_and_come_back() {
+    let disk = SimDisk::new(31);
+    let (mut engine, _) = open(&disk);
+    let queues = [engine.create_queue(true).unwrap(), engine.create_queue(false).unwrap()];
+    let large = vec![9; 100_000];
+    engine.append(&[&u32::MAX.to_le_bytes(), &large], false, &queues).unwrap();
+    flood(&mut engine, &queues, 0..2000);
+    let stats = engine.stats();
+    let budget = engine.config().transient_bytes_max as u64;
+    let bound = budget + engine.config().staged_bytes_max as u64 + 8192;
+    assert!(stats.transient_bytes <= bound, "{stats:?}");
+    assert!(900_000 < stats.spilled_bytes, "{stats:?}");
+    for queue in queues {
+        let found = messages(&mut engine, queue);
+        assert_eq!(found[0].1.len(), 100_004);
+        assert!(found[1..].iter().map(|(_, message)| number(message)).eq(0..2000));
+    }
+    engine.settle_range(queues[0], Seq(0), Seq(1500));
+    settle_down(&mut engine, 1_000_000_000);
+    engine.settle_range(queues[1], Seq(0), Seq(5000));
+    settle_down(&mut engine, 2_000_000_000);
+    let left = messages(&mut engine, queues[0]);
+    assert!(left.iter().map(|(_, message)| number(message)).eq(1499..2000));
+    assert!(engine.stats().spilled_bytes < 400_000, "what is settled is freed");
+    engine.settle_range(queues[0], Seq(0), Seq(5000));
+    settle_down(&mut engine, 3_000_000_000);
+    assert_eq!(engine.stats().spilled_bytes, 0);
+    assert!(disk.names().iter().all(|name| !name.starts_with("spill-")));
+}
+
+#[test]
+fn a_spill_file_that_fails_stops_the_spilling_and_nothing_else() {
+    let disk = SimDisk::new(32);
+    let (mut engine, _) = open(&disk);
+    let queue = engine.create_queue(true).unwrap();
+    settle_down(&mut engine, 0);
+    flood(&mut engine, &[queue], 0..300);
+    assert!(0 < engine.stats().spilled_bytes);
+    settle_down(&mut engine, 1_000_000_000);
+    disk.fail_write(0);
+    flood(&mut engine, &[queue], 300..1000);
+    let failure = engine.spill_failure().expect("the write failed").to_owned();
+    assert!(failure.contains("spill-"), "{failure}");
+    disk.heal();
+    append(&mut engine, &[1; 4], &[queue]);
+    engine.sync().unwrap();
+    let found = messages(&mut engine, queue);
+    assert!(found[..1000].iter().map(|(_, message)| number(message)).eq(0..1000));
+    drop(engine);
+    let (mut engine, _) = open(&disk);
+    assert!(disk.names().iter().all(|name| !name.starts_with("spill-")), "gone at the start");
+    assert_eq!(messages(&mut engine, queue), [(Seq(1000), vec![1; 4])]);
+}
+
+#[test]
+fn a_disk_too_full_for_spill_files_keeps_messages_in_memory_until_there_is_room() {
+    let disk = SimDisk::new(33);
+    let (mut engine, _) = open(&disk);
+    let queue = engine.create_queue(false).unwrap();
+    settle_down(&mut engine, 0);
+    disk.set_capacity(disk.used());
+    flood(&mut engine, &[queue], 0..500);
+    assert_eq!((engine.stats().spilled_bytes, engine.spill_failure()), (0, None));
+    disk.set_capacity(u64::MAX);
+    flood(&mut engine, &[queue], 500..1500);
+    assert!(400_000 < engine.stats().spilled_bytes, "{:?}", engine.stats());
+    let found = messages(&mut engine, queue);
+    assert!(found.iter().map(|(_, message)| number(message)).eq(0..1500));
+}

@@ -203,6 +203,8 @@ pub struct EventLoop {
     closed_doors: Vec<Door>,
     /// The broker could not use the log.
     poisoned: Option<String>,
+    /// The operator was told that transient messages stay in memory.
+    spill_reported: bool,
     stopping: Option<Stopping>,
     /// What the loop measures of itself.
     measures: Measures,
@@ -274,6 +276,7 @@ impl EventLoop {
             halted: false,
             closed_doors: Vec::new(),
             poisoned: None,
+            spill_reported: false,
             stopping: None,
             measures: Measures::default(),
             accept_again_ms: None,
@@ -459,10 +462,23 @@ impl EventLoop {
         }
     }
 
+    /// Tells the operator, once, that transient messages have no way out of memory any more.
+    fn report_spill_failure(&mut self) {
+        let failure = self.core.engine.spill_failure().filter(|_| !self.spill_reported);
+        if let Some(failure) = failure {
+            tracing::error!(
+                failure,
+                "transient messages beyond their share of memory can no longer be moved to disk"
+            );
+            self.spill_reported = true;
+        }
+    }
+
     /// Ends the tick for the log.
     fn submit(&mut self) -> Result<(), LoopError> {
         let now_ns = self.core.clock.now_ns();
         self.measure_filled();
+        self.report_spill_failure();
         let deadline_ns = self.core.engine.submit(now_ns)?;
         self.measure_submitted(now_ns);
         if let Some(deadline_ns) = deadline_ns {

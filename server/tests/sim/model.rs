@@ -167,15 +167,17 @@ impl Queue {
         entry.settled = Some(batch);
     }
 
-    /// Everything ready is settled.
-    pub(crate) fn purge(&mut self, batch: BatchId) -> usize {
+    /// Everything ready is settled, which takes the broker several turns.
+    pub(crate) fn purge(&mut self) {
         let ready: Vec<u64> = self.ready.iter().copied().collect();
-        for number in &ready {
-            self.settle(*number, batch);
+        for number in ready {
+            self.settle(number, SOMEDAY);
         }
-        ready.len()
     }
 }
+
+/// The batch of a settle that will be durable when the broker has been left alone for a while.
+pub(crate) const SOMEDAY: BatchId = BatchId(u64::MAX);
 
 /// What was found after a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

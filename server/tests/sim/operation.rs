@@ -348,8 +348,7 @@ impl World {
         let count = self.model.queues[&queue].ready_count();
         let purge = Method::QueuePurge(QueuePurge { queue: &queue, no_wait: false });
         if self.call(place, &purge, Some(Waiting::Purged(count))) {
-            let batch = self.node.engine.batch();
-            self.model.queues.get_mut(&queue).expect("alive").purge(batch);
+            self.model.queues.get_mut(&queue).expect("alive").purge();
         }
     }
 

@@ -10,7 +10,7 @@ use leveret_server::broker::ids::ConnectionId;
 
 use crate::client::{Channel, Client, Waiting};
 use crate::heard::Heard;
-use crate::model::{Found, Kind, Model, Place, body_of, number_of};
+use crate::model::{Found, Kind, Model, Place, SOMEDAY, body_of, number_of};
 use crate::node::{Died, NONE, Node};
 use crate::random::Random;
 
@@ -406,6 +406,11 @@ impl World {
             }
             self.tick(1_000_000).expect("the disk works");
             if 200 < round && self.is_quiet() {
+                let durable = self.node.engine.durable();
+                let entries = self.model.queues.values_mut().flat_map(|q| q.entries.values_mut());
+                for settled in entries.filter_map(|entry| entry.settled.as_mut()) {
+                    *settled = durable.min(*settled);
+                }
                 return;
             }
         }
@@ -428,7 +433,8 @@ impl World {
             channels().all(|channel| channel.unconfirmed.is_empty() && channel.waiting.is_empty());
         let logged = self.model.queues.values().flat_map(|queue| queue.entries.values());
         let mut logged = logged.filter(|entry| entry.logged);
-        let settled = logged.all(|entry| entry.settled.is_none_or(|batch| batch <= durable));
+        let is_settled = |batch| batch <= durable || batch == SOMEDAY;
+        let settled = logged.all(|entry| entry.settled.is_none_or(is_settled));
         let eager = channels().flat_map(|channel| channel.consumers.values());
         let mut eager = eager.filter(|consumer| consumer.prefetch == 0 || consumer.no_ack);
         let delivered = eager.all(|consumer| self.model.queues[&consumer.queue].ready_count() == 0);
