@@ -10,7 +10,7 @@ use super::definitions::export::Export;
 use super::definitions::{NewPassword, Step, VhostStep};
 use super::effect::Request;
 use super::exception::{Exception, Outcome};
-use super::ids::{ConnectionId, VhostKey};
+use super::ids::{ConnectionId, ExchangeKey, VhostKey};
 use super::limits::{Limit, UserLimits, VhostLimits};
 use super::parameters::{GlobalParameters, Parameter};
 use super::permission::TopicPermission;
@@ -197,16 +197,22 @@ impl Broker {
     /// Looks up anew what policies say about the objects of a virtual host.
     pub(super) fn refresh_policies(&mut self, vhost: VhostKey) {
         for exchange in self.topology.exchange_keys(vhost) {
-            let name = self.topology.exchange(exchange).definition.name.clone();
-            let vhost_name = &self.topology.vhost(vhost).name;
-            let applied = self.policies.applied(vhost_name, Target::Exchange, &name).definition();
-            let alternate = applied.get("alternate-exchange").and_then(Value::as_str);
-            self.topology.set_alternate_policy(exchange, alternate);
+            self.refresh_exchange(exchange);
         }
         let queues = self.queues.iter().filter(|(_, queue)| queue.definition.vhost == vhost);
         for key in queues.map(|(_, queue)| queue.key).collect::<Vec<_>>() {
             self.refresh_queue(key);
         }
+    }
+
+    /// Looks up anew what policies say about an exchange.
+    pub(super) fn refresh_exchange(&mut self, key: ExchangeKey) {
+        let exchange = self.topology.exchange(key);
+        let vhost = &self.topology.vhost(exchange.vhost).name;
+        let name = &exchange.definition.name;
+        let applied = self.policies.applied(vhost, Target::Exchange, name).definition();
+        let alternate = applied.get("alternate-exchange").and_then(Value::as_str);
+        self.topology.set_alternate_policy(key, alternate);
     }
 
     pub(super) fn apply_vhost_limits(

@@ -76,6 +76,7 @@ impl Broker {
         self.check_exchange_limit(&definition.name, vhost_name)?;
         let name = definition.name.clone();
         let key = self.topology.create_exchange(vhost, definition)?;
+        self.refresh_exchange(key);
         let stored = self.store_exchange(key, ctx);
         if stored.is_err() {
             self.topology.delete_exchange(vhost, &name, false, &mut |_| {})?;

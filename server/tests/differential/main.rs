@@ -98,6 +98,16 @@ fn lifetime_answers_match() {
     check("lifetimes");
 }
 
+#[test]
+fn policy_answers_match() {
+    check("policies");
+}
+
+#[test]
+fn argument_answers_match() {
+    check("arguments");
+}
+
 /// A difference whose row is gone would be applied to nothing, unseen.
 #[test]
 fn every_difference_names_a_row() {
