@@ -12,6 +12,7 @@
 
 mod definitions;
 mod links;
+mod live;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,10 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 
 use leveret_engine::{Engine, EngineConfig, IoChoice, Recovered};
-use leveret_protocol::field::{FieldTableBuilder, FieldValue, OwnedTable};
-use leveret_protocol::session::SessionSettings;
 
-use crate::broker::auth::{AnonymousLogin, AuthSettings, Mechanism};
 use crate::broker::effect::Effects;
 use crate::broker::{Broker, BrokerSettings, Context, Now};
 use crate::config::{
@@ -35,19 +33,23 @@ use crate::control_socket;
 use crate::ctl::{self, Tool};
 use crate::http::{
     self, CredentialRules, HttpListeners, HttpSettings, ListenerInfo, PrometheusSettings,
-    RABBITMQ_VERSION,
 };
 use crate::runtime_record::{self, RuntimePlaces, RuntimeRecord};
 use crate::shell::clock::Clock;
 use crate::shell::gauge::Gauge;
 use crate::shell::listener::{self, BoundSocket};
-use crate::shell::signals::{Signals, StopSignal};
-use crate::shell::{EventLoop, LoopSettings, logging};
+use crate::shell::signals::Signals;
+use crate::shell::supervisor::Supervisor;
+use crate::shell::{EventLoop, LoopSettings, StopReason, logging};
 
 /// Exit code of a start that failed.
 const EXIT_FAILED: u8 = 1;
 /// Exit code of `rabbitmq-server` after SIGINT, as shells report it.
 const EXIT_INTERRUPTED: u8 = 130;
+/// Fewer open files than this are worth a warning where connections are not limited.
+const FILES_MIN: u64 = 4096;
+/// Files we need besides those of clients: segments, listeners, logs.
+const FILES_OF_OUR_OWN: u64 = 128;
 /// What the operating system wants between accept and the application.
 const HTTP_BACKLOG: u16 = 128;
 
@@ -150,28 +152,21 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
     let loaded = load(arguments, persona)?;
     let started_unix_ms = Clock::unix_ms();
     let config = &loaded.config;
-    logging::start(config).map_err(failed("cannot open the log file"))?;
+    let logging = logging::start(config).map_err(failed("cannot open the log file"))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    raise_file_limit();
+    raise_file_limit(config);
+    let supervisor = Supervisor::of_process(|name| std::env::var_os(name))
+        .map_err(failed("cannot reach the supervisor that NOTIFY_SOCKET names"))?;
     let signals = Signals::new().map_err(failed("cannot receive signals"))?;
     let amqp = bind(&config.amqp_listeners(), &config.socket)?;
     let management = bind(&[ListenAddress::Address(config.management)], &SocketOptions::default())?;
     let prometheus = ListenAddress::Address(config.prometheus.address());
     let prometheus = bind(&[prometheus], &SocketOptions::default())?;
 
-    let (mut engine, recovered) = open_engine(config)?;
+    let (broker, engine, clock) = open_broker(config)?;
     let data_dir = absolute(&config.data_dir);
-    let (mut clock, mut broker) = make_broker(config, &recovered)?;
-    broker
-        .delete_orphans(&recovered, &mut engine)
-        .map_err(failed("cannot delete what no definition names"))?;
-    let node = config.node.settings().map_err(StartError)?;
-    let credentials =
-        CredentialRules { validator: node.validator.clone(), algorithm: node.algorithm };
-    broker.configure_node(node);
-    definitions::prepare(config, &mut broker, &mut engine, &mut clock)?;
 
     let control = control_socket::bind(&config.data_dir)
         .map_err(failed(format!("cannot open the control socket in {}", data_dir.display())))?;
@@ -185,10 +180,12 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         control: Some(control),
         prometheus: listen(prometheus, HTTP_BACKLOG)?,
     };
-    with_context(&mut broker, &mut engine, &mut clock, |broker, ctx| {
-        broker.set_watermarks(config.pressure.watermarks(), ctx);
-    });
-    let settings = loop_settings(config, &broker);
+    let settings = LoopSettings {
+        live: live::settings(config)?,
+        gauge: Gauge::new(&config.data_dir, config.pressure.memory_total),
+        reload: live::reload(arguments.clone(), persona.clone(), loaded.clone(), logging),
+        supervisor,
+    };
     let (event_loop, handle) = EventLoop::new(broker, engine, clock, amqp, signals, settings)
         .map_err(failed("cannot watch sockets"))?;
     let http_settings = HttpSettings {
@@ -199,7 +196,7 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         started_unix_ms,
         listeners: infos,
         body_size_max: config.http_body_size_max,
-        credentials,
+        credentials: credentials(config)?,
         prometheus: prometheus_settings(config),
     };
     let http = http::start(http_settings, listeners, handle)
@@ -209,14 +206,16 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
     if let Err(error) = &record {
         tracing::warn!(%error, "tools will need --data-dir: cannot write the run-time record");
     }
+    let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     announce(&addresses);
 
     let stopped = event_loop.run().map_err(failed("stopped"))?;
     drop(http);
     drop(record);
+    drop(pid_file);
     tracing::info!("stopped");
     let interrupted =
-        stopped.signal == StopSignal::Interrupt && *persona == Persona::RabbitmqServer;
+        stopped.reason == StopReason::Interrupted && *persona == Persona::RabbitmqServer;
     Ok(if interrupted { ExitCode::from(EXIT_INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
@@ -231,15 +230,46 @@ fn announce(addresses: &[SocketAddr]) {
     let _ = out.flush();
 }
 
-/// Files and sockets are what connections are made of: takes as many as the system allows.
-fn raise_file_limit() {
+/// Files and sockets are what connections are made of: takes as many as the system allows, and says
+/// so where they are few.
+fn raise_file_limit(config: &Config) {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => tracing::debug!(limit = ?limit.current, "open files"),
-        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+        limit = getrlimit(Resource::Nofile);
+    }
+    let Some(files) = limit.current else { return };
+    let wanted = config
+        .connections_max
+        .map_or(FILES_MIN, |connections| connections.saturating_add(FILES_OF_OUR_OWN));
+    if files < wanted {
+        tracing::warn!(files, wanted, "the limit of open files is low: clients may be turned away");
+    } else {
+        tracing::debug!(files, "open files");
+    }
+}
+
+/// The file that holds our process id, for `rabbitmqctl wait`.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: &Path) -> Result<PidFile, StartError> {
+        let named = || failed(format!("cannot write the pid file {}", path.display()));
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(named())?;
+        }
+        std::fs::write(path, format!("{}\n", process::id())).map_err(named())?;
+        Ok(PidFile(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // One that stays behind names nobody who lives.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -292,38 +322,31 @@ fn open_engine(config: &Config) -> Result<(Engine, Recovered), StartError> {
     Ok((engine, recovered))
 }
 
+/// The broker as its data directory has it, with what it is to begin with.
+fn open_broker(config: &Config) -> Result<(Broker, Engine, Clock), StartError> {
+    let (mut engine, recovered) = open_engine(config)?;
+    let (mut clock, mut broker) = make_broker(config, &recovered)?;
+    broker
+        .delete_orphans(&recovered, &mut engine)
+        .map_err(failed("cannot delete what no definition names"))?;
+    broker.configure_node(config.node.settings().map_err(StartError)?);
+    definitions::prepare(config, &mut broker, &mut engine, &mut clock)?;
+    Ok((broker, engine, clock))
+}
+
 fn make_broker(config: &Config, recovered: &Recovered) -> Result<(Clock, Broker), StartError> {
     let seed = getrandom::u64().map_err(failed("the system gives no random numbers"))?;
     let mut clock = Clock::new(seed);
     let settings = BrokerSettings {
         message_size_max: config.message_size_max,
         cluster_name: config.cluster_name().to_owned(),
-        auth: auth_settings(config),
+        auth: live::auth_settings(config),
         trust_x_death: config.trust_x_death,
     };
     let entropy = clock.entropy();
     let broker = Broker::new(settings, recovered, Clock::unix_ms(), entropy)
         .map_err(failed("the data directory cannot be understood"))?;
     Ok((clock, broker))
-}
-
-/// How one logs in. Mechanisms that are not there (`EXTERNAL` before there is TLS) are left out,
-/// since clients take the first offer they know.
-fn auth_settings(config: &Config) -> AuthSettings {
-    let mut mechanisms = Vec::new();
-    for name in config.auth_mechanisms() {
-        if let Some(mechanism) = Mechanism::parse(&name) {
-            mechanisms.push(mechanism);
-        } else {
-            tracing::warn!(mechanism = name, "not supported, not offered");
-        }
-    }
-    let anonymous = config.anonymous_user.as_ref().map(|user| AnonymousLogin {
-        user: user.clone(),
-        password: config.anonymous_password.reveal().to_owned(),
-    });
-    let loopback_users = config.loopback_users().into_iter().collect();
-    AuthSettings { mechanisms, loopback_users, anonymous }
 }
 
 /// Calls the broker before there is a loop to do it. What it asks of the shell has nobody to be done
@@ -339,57 +362,6 @@ fn with_context<T>(
     call(broker, &mut Context { now, engine, effects: &mut Effects::new() })
 }
 
-fn loop_settings(config: &Config, broker: &Broker) -> LoopSettings {
-    LoopSettings {
-        session: SessionSettings {
-            server_properties: server_properties(config.cluster_name()),
-            mechanisms: broker.mechanisms(),
-            channel_max: config.channels_max,
-            frame_max: config.frame_size_max,
-            heartbeat_s: config.heartbeat_s,
-            handshake_timeout_ms: config.handshake_timeout_ms,
-            max_message_size: config.message_size_max,
-        },
-        socket: config.socket.clone(),
-        connections_max: config.connections_max,
-        gauge: Gauge::new(&config.data_dir, config.pressure.memory_total),
-        gauge_interval_ms: config.pressure.interval_ms,
-    }
-}
-
-/// What `connection.start` says of us: RabbitMQ's keys, since clients decide by product, version
-/// and capabilities, and our own name beside them.
-fn server_properties(cluster_name: &str) -> OwnedTable {
-    const CAPABILITIES: [&str; 9] = [
-        "publisher_confirms",
-        "exchange_exchange_bindings",
-        "basic.nack",
-        "consumer_cancel_notify",
-        "connection.blocked",
-        "consumer_priorities",
-        "authentication_failure_close",
-        "per_consumer_qos",
-        "direct_reply_to",
-    ];
-    let mut capabilities = FieldTableBuilder::new();
-    for capability in CAPABILITIES {
-        capabilities.insert(capability, FieldValue::Bool(true));
-    }
-    let capabilities = capabilities.build();
-    let broker = concat!("Leveret ", env!("CARGO_PKG_VERSION"));
-    let text = |text: &'static str| FieldValue::LongStr(text.as_bytes());
-    FieldTableBuilder::new()
-        .with("broker", text(broker))
-        .with("capabilities", FieldValue::Table(capabilities.as_ref()))
-        .with("cluster_name", FieldValue::LongStr(cluster_name.as_bytes()))
-        .with("copyright", text("Copyright (c) the Leveret authors"))
-        .with("information", text("Licensed under the Apache License 2.0 or the MIT license"))
-        .with("platform", text("Rust"))
-        .with("product", text("RabbitMQ"))
-        .with("version", text(RABBITMQ_VERSION))
-        .build()
-}
-
 fn prometheus_settings(config: &Config) -> PrometheusSettings {
     let config = &config.prometheus;
     PrometheusSettings {
@@ -397,6 +369,11 @@ fn prometheus_settings(config: &Config) -> PrometheusSettings {
         per_object: config.per_object,
         authentication: config.authentication,
     }
+}
+
+fn credentials(config: &Config) -> Result<CredentialRules, StartError> {
+    let node = config.node.settings().map_err(StartError)?;
+    Ok(CredentialRules { validator: node.validator, algorithm: node.algorithm })
 }
 
 fn log_files(config: &Config) -> Vec<String> {

@@ -43,6 +43,7 @@ pub mod vhost;
 mod access;
 mod administer;
 mod browse;
+pub mod change;
 mod dead_letter;
 mod define;
 mod dispatch;

@@ -12,6 +12,7 @@ mod command_line;
 mod environment;
 mod keys;
 mod known;
+mod log;
 mod node;
 mod node_keys;
 mod show;
@@ -27,9 +28,10 @@ use std::path::PathBuf;
 use crate::broker::alarm::{Threshold, Watermarks};
 
 pub use command_line::{Arguments, Command, ConfigCommand, Persona};
+pub use log::{LogConfig, LogFormat, LogLevel, LogRotation, LogSink, LogStream, RotationDate};
 pub use node::NodeConfig;
 pub use show::show;
-pub use sources::{Loaded, check, load};
+pub use sources::{Changes, Loaded, check, load};
 pub use value::{ListenAddress, parse_size};
 
 /// The effective configuration.
@@ -37,6 +39,8 @@ pub use value::{ListenAddress, parse_size};
 pub struct Config {
     /// Where the log lives.
     pub data_dir: PathBuf,
+    /// Where the process id is written.
+    pub pid_file: Option<PathBuf>,
     /// `rabbit@host`: a label, never part of a path.
     pub node_name: String,
     /// AMQP listeners by the last word of their key; `None` until one is named.
@@ -233,112 +237,12 @@ impl EngineIo {
     }
 }
 
-/// What is logged, where and how.
-#[derive(Clone, Debug, Default)]
-pub struct LogConfig {
-    /// Least severe events logged where nothing else is said.
-    pub level: LogLevel,
-    /// The same for connections.
-    pub connection_level: Option<LogLevel>,
-    /// The same for channels.
-    pub channel_level: Option<LogLevel>,
-    /// The console.
-    pub console: LogSink,
-    /// Which stream of the console.
-    pub stream: LogStream,
-    /// The file's level and format; it is on when there is a path.
-    pub file: LogSink,
-    /// Folder of log files, where it is not the data directory.
-    dir: Option<PathBuf>,
-    /// The file as it was named, absolute or under the folder.
-    file_path: Option<PathBuf>,
-    /// Bytes after which the file is set aside; 0 is never.
-    pub rotation_size: u64,
-    /// Files set aside that are kept.
-    pub rotation_count: u32,
-}
-
-/// One place events go to.
-#[derive(Clone, Debug, Default)]
-pub struct LogSink {
-    /// Whether any do.
-    pub on: bool,
-    /// Least severe events, where it is not the default.
-    pub level: Option<LogLevel>,
-    /// How they look.
-    pub format: LogFormat,
-}
-
-/// How events look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One line of text each.
-    #[default]
-    Plain,
-    /// One JSON object each.
-    Json,
-}
-
-impl LogFormat {
-    fn of(word: &str) -> LogFormat {
-        if word == "json" { LogFormat::Json } else { LogFormat::Plain }
-    }
-}
-
-/// A stream of the console.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogStream {
-    /// Standard output.
-    #[default]
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-impl LogStream {
-    fn of(word: &str) -> LogStream {
-        if word == "stderr" { LogStream::Stderr } else { LogStream::Stdout }
-    }
-}
-
-/// Severity, least severe first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// For those who read the code.
-    Debug,
-    /// State changes.
-    #[default]
-    Info,
-    /// What somebody may have to do something about.
-    Warning,
-    /// What failed.
-    Error,
-    /// Nothing at all.
-    None,
-}
-
-impl LogLevel {
-    /// RabbitMQ's levels. `notice` lies between info and warning and shows from warning on; those
-    /// above error show errors.
-    const WORDS: &'static [&'static str] =
-        &["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency", "none"];
-
-    fn of(word: &str) -> LogLevel {
-        match word {
-            "debug" => LogLevel::Debug,
-            "info" => LogLevel::Info,
-            "notice" | "warning" => LogLevel::Warning,
-            "none" => LogLevel::None,
-            _ => LogLevel::Error,
-        }
-    }
-}
-
 impl Config {
     /// A configuration before any setting was applied, the table's defaults included.
     fn blank(data_dir: PathBuf, node_name: String) -> Config {
         Config {
             data_dir,
+            pid_file: None,
             node_name,
             listeners: None,
             socket: SocketOptions::default(),

@@ -9,6 +9,7 @@ pub mod gauge;
 pub mod listener;
 pub mod logging;
 pub mod signals;
+pub mod supervisor;
 
 mod aside;
 mod connection;
@@ -16,4 +17,4 @@ mod event_loop;
 mod timer;
 mod transport;
 
-pub use event_loop::{EventLoop, LoopSettings, Stopped};
+pub use event_loop::{EventLoop, LiveSettings, LoopSettings, Reload, StopReason, Stopped};

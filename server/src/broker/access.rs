@@ -5,7 +5,7 @@
 
 pub(super) use super::permission::{Access, ResourceKind};
 
-use super::auth::{Login, Verdict};
+use super::auth::{AuthSettings, Login, Verdict};
 use super::binding::{BindingRequest, DestinationName};
 use super::connection::ConnectionInfo;
 use super::exception::{Exception, Outcome};
@@ -32,9 +32,9 @@ impl Broker {
         login
     }
 
-    /// The mechanisms to offer, separated by single spaces.
-    pub fn mechanisms(&self) -> String {
-        self.authenticator.settings().offered()
+    /// Replaces how one logs in.
+    pub fn configure_auth(&mut self, settings: AuthSettings) {
+        self.authenticator.configure(settings);
     }
 
     /// Moves with everything that routes and permissions depend on.

@@ -5,6 +5,7 @@
 //! before a change gets here.
 
 use super::binding::{BindingRequest, DestinationName};
+use super::change::Change;
 use super::control::Removal;
 use super::definitions::export::Export;
 use super::definitions::{NewPassword, Step, VhostStep};
@@ -37,6 +38,13 @@ impl Broker {
     /// 404 when it is about a virtual host or user that is not there; what the thing it makes is
     /// refused for; 506 when the log takes nothing more.
     pub fn apply(&mut self, step: Step, ctx: &mut Context<'_>) -> Result<bool, Exception> {
+        let change = Change::of_step(&step);
+        let created = self.apply_step(step, ctx)?;
+        ctx.effects.requests.extend(change.map(Request::Changed));
+        Ok(created)
+    }
+
+    fn apply_step(&mut self, step: Step, ctx: &mut Context<'_>) -> Result<bool, Exception> {
         match step {
             Step::User { name, password, tags, limits } => {
                 self.apply_user(name, password, tags, limits, ctx)
@@ -280,7 +288,10 @@ impl Broker {
     pub(super) fn remove(&mut self, removal: &Removal, ctx: &mut Context<'_>) -> Outcome {
         let existed = match removal {
             Removal::User(name) => self.remove_user(name, ctx),
-            Removal::Vhost(name) => return self.remove_vhost(name, ctx),
+            Removal::Vhost(name) => {
+                self.remove_vhost(name, ctx)?;
+                true
+            }
             Removal::Permission { user, vhost } => {
                 self.delete_record(&permission_key(user, vhost), ctx);
                 self.permissions.clear(user, vhost)
@@ -305,7 +316,11 @@ impl Broker {
                 self.global_parameters.remove(name)
             }
         };
-        if existed { Ok(()) } else { Err(Exception::new(ReplyCode::NotFound, "not_found")) }
+        if !existed {
+            return Err(Exception::new(ReplyCode::NotFound, "not_found"));
+        }
+        ctx.effects.requests.push(Request::Changed(Change::of_removal(removal)));
+        Ok(())
     }
 
     fn remove_topic_permissions(

@@ -3,6 +3,7 @@
 //! A plain structure in memory, no socket in it: the shell drains it to sockets, a simulation to
 //! simulated clients.
 
+use super::change::Change;
 use super::exception::Exception;
 use super::ids::{ChannelId, ConnectionId};
 
@@ -52,6 +53,8 @@ pub enum Request {
     Resume(ConnectionId),
     /// Hold publishers back, for this reason as `connection.blocked` gives it, or let them go on.
     Alarms(Option<&'static str>),
+    /// An administrator changed something.
+    Changed(Change),
     /// Something the operator should know.
     Warn(String),
     /// Something the operator must hear of; the broker goes on.

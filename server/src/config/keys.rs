@@ -484,14 +484,21 @@ const LOGGING: &[Key] = &[
         Kind::Integer(0, u64::MAX),
         Some("0"),
         "Bytes after which the file is set aside and begun anew; 0 is never.",
-        |config, _, value| config.log.rotation_size = value.integer(),
+        |config, _, value| config.log.rotation.size = value.integer(),
+    ),
+    key(
+        "log.file.rotation.date",
+        Kind::RotationDate,
+        None,
+        "When the file is set aside and begun anew, in UTC: $D0 at midnight, $W0D23 Sundays at 23.",
+        |config, _, value| config.log.rotation.date = super::RotationDate::parse(&value.text()),
     ),
     key(
         "log.file.rotation.count",
         Kind::Integer(0, 1000),
         Some("10"),
         "Files set aside that are kept.",
-        |config, _, value| config.log.rotation_count = value.integer(),
+        |config, _, value| config.log.rotation.count = value.integer(),
     ),
 ];
 

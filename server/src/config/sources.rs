@@ -1,5 +1,6 @@
 //! Where settings come from, their precedence, and their way into a [`Config`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -46,7 +47,7 @@ impl fmt::Display for Origin {
 }
 
 /// A configuration, and what there is to say about it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     /// The effective configuration.
     pub config: Config,
@@ -56,6 +57,73 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// Every setting that took effect, in order.
     pub(super) settings: Vec<Setting>,
+}
+
+/// Keys whose values differ between two readings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Those that count at once.
+    pub live: Vec<String>,
+    /// Those that count at the next start.
+    pub later: Vec<String>,
+}
+
+impl Loaded {
+    /// What differs from an earlier reading, by key.
+    pub fn changes_since(&self, earlier: &Loaded) -> Changes {
+        let (old, new) = (earlier.values(), self.values());
+        let names: BTreeSet<&Name> = old.keys().chain(new.keys()).copied().collect();
+        let mut changes = Changes::default();
+        for name in names.into_iter().filter(|name| old.get(name) != new.get(name)) {
+            let list = if is_live(name) { &mut changes.live } else { &mut changes.later };
+            list.push(name.to_string());
+        }
+        changes
+    }
+
+    /// The value that counts of each key that was set.
+    fn values(&self) -> BTreeMap<&Name, &str> {
+        self.settings.iter().map(|setting| (&setting.name, setting.value.as_str())).collect()
+    }
+}
+
+/// Whether a key counts without a new start. The beginnings of such keys:
+const LIVE: &[&str] = &[
+    "anonymous_login_",
+    "auth_mechanisms.",
+    "channel_max",
+    "cluster_exchange_limit",
+    "cluster_queue_limit",
+    "connection_max",
+    "consumer_max_per_channel",
+    "default_limits.",
+    "default_policies.",
+    "default_queue_type",
+    "default_users.",
+    "disk_free_limit.",
+    "frame_max",
+    "handshake_timeout",
+    "heartbeat",
+    "log.channel.level",
+    "log.connection.level",
+    "log.console.level",
+    "log.default.level",
+    "log.file.level",
+    "loopback_users",
+    "max_channels_per_connection",
+    "max_connections",
+    "max_message_size",
+    "memory_monitor_interval",
+    "tcp_listen_options.keepalive",
+    "tcp_listen_options.linger.",
+    "tcp_listen_options.nodelay",
+    "vhost_max",
+    "vm_memory_high_watermark.",
+];
+
+fn is_live(name: &Name) -> bool {
+    let name = name.to_string();
+    LIVE.iter().any(|beginning| name.starts_with(beginning))
 }
 
 const RABBITMQ_DIR: &str = "/etc/rabbitmq";
@@ -110,7 +178,10 @@ pub fn load(
         let listeners = if rabbitmq { RABBITMQ_LISTENERS } else { LEVERET_LISTENERS };
         reader.settings.extend(listeners.iter().map(default_setting));
     }
-    let config = Config::blank(data_dir, environment.node_name(host));
+    // RabbitMQ's own default, which scripts rely on.
+    let beside = rabbitmq.then(|| data_dir.with_added_extension("pid"));
+    let mut config = Config::blank(data_dir, environment.node_name(host));
+    config.pid_file = environment.get("RABBITMQ_PID_FILE").map(PathBuf::from).or(beside);
     finish(config, reader.settings, reader.problems, files)
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::log::RotationDate;
 use crate::broker::pattern::{Pattern, PatternError};
 
 /// What a key takes.
@@ -24,6 +25,8 @@ pub(super) enum Kind {
     Duration,
     /// A regular expression.
     Pattern,
+    /// Times that come again, as $D0.
+    RotationDate,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Any text.
@@ -132,6 +135,7 @@ impl Kind {
                     return Err(format!("a regular expression: {reason} at offset {offset}"));
                 }
             },
+            Kind::RotationDate => RotationDate::parse(text).map(|_| Value::Text(text.to_owned())),
             Kind::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Kind::Secret if text.starts_with("encrypted:") => {
                 return Err("the value itself: encrypted values are not supported".to_owned());
@@ -176,6 +180,9 @@ impl fmt::Display for Kind {
             Kind::Share(max) => write!(f, "a number from 0 to {max}, as 0.4"),
             Kind::Duration => f.write_str("a time, as 90000, 90s or 1m30s"),
             Kind::Pattern => f.write_str("a regular expression"),
+            Kind::RotationDate => {
+                f.write_str("$D0 for each midnight, $W0D23 for Sundays at 23:00 or $M1D0")
+            }
             Kind::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Kind::Text | Kind::Secret => f.write_str("text"),
             Kind::Ip => f.write_str("an IP address, as 127.0.0.1 or ::1"),

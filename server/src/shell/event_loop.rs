@@ -23,6 +23,7 @@ mod input;
 mod measure;
 mod output;
 mod pressure;
+mod settings;
 mod stop;
 
 use std::collections::VecDeque;
@@ -42,9 +43,11 @@ use std::sync::Arc;
 
 use super::clock::Clock;
 use super::connection::Connection;
-use super::gauge::Gauge;
-use super::signals::{Signals, StopSignal};
+use super::logging::DEFINITIONS;
+use super::signals::Signals;
+use super::supervisor::Supervisor;
 use super::timer::{Alarm, Deadlines};
+use crate::broker::change::Change;
 use crate::broker::control::{ControlReply, ControlRequest};
 use crate::broker::effect::{Effects, OUTBOX_READ_MAX, Request};
 use crate::broker::exception::Exception;
@@ -58,6 +61,9 @@ use doors::Door;
 use measure::Measures;
 use pressure::Pressure;
 use stop::Stopping;
+
+pub use settings::{LiveSettings, LoopSettings, Reload};
+pub use stop::{StopReason, Stopped};
 
 /// A connection is read so much at a time.
 const READ_SIZE_MAX: usize = 256 << 10; // bytes
@@ -85,28 +91,6 @@ const ALARM: Token = Token(2);
 const SIGNALS: Token = Token(3);
 const FIRST_LISTENER: usize = 16;
 const FIRST_CONNECTION: usize = 1024;
-
-/// What the loop is started with besides the broker.
-#[derive(Debug)]
-pub struct LoopSettings {
-    /// For new sessions.
-    pub session: SessionSettings,
-    /// For accepted sockets.
-    pub socket: SocketOptions,
-    /// Connections open at once, `None` for no limit.
-    pub connections_max: Option<u64>,
-    /// Memory and disk.
-    pub gauge: Gauge,
-    /// They are looked at so often at least.
-    pub gauge_interval_ms: u64,
-}
-
-/// How a loop ended that was asked to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped {
-    /// What asked.
-    pub signal: StopSignal,
-}
 
 /// The broker and what it works with: everything but the connections.
 #[derive(Debug)]
@@ -171,6 +155,8 @@ pub struct EventLoop {
     connections: Slab<Connection>,
     listeners: Vec<Listener>,
     session_settings: Rc<SessionSettings>,
+    reload: Reload,
+    supervisor: Supervisor,
     socket_options: SocketOptions,
     inbox: ControlInbox,
     signals: Signals,
@@ -238,6 +224,7 @@ impl EventLoop {
         let mut signals = signals;
         signals.register(registry, SIGNALS)?;
         let listeners = Listener::register_all(listeners, registry)?;
+        let LoopSettings { live, gauge, reload, supervisor } = settings;
         let core = Core {
             broker,
             engine,
@@ -245,19 +232,21 @@ impl EventLoop {
             clock,
             now: Now::default(),
             durable: BatchId(0),
-            connections_max: settings.connections_max,
+            connections_max: None,
             opened_count: 0,
             blocked: None,
             aside_size: 0,
             newly_blocked: Vec::new(),
         };
-        let event_loop = EventLoop {
+        let mut event_loop = EventLoop {
             poll,
             core,
             connections: Slab::new(),
             listeners,
-            session_settings: Rc::new(settings.session),
-            socket_options: settings.socket,
+            session_settings: Rc::new(live.session.clone()),
+            socket_options: live.socket.clone(),
+            reload,
+            supervisor,
             inbox,
             signals,
             alarm,
@@ -265,7 +254,7 @@ impl EventLoop {
             ready: VecDeque::new(),
             held: Vec::new(),
             blocked: Vec::new(),
-            pressure: Pressure::new(settings.gauge, settings.gauge_interval_ms),
+            pressure: Pressure::new(gauge),
             unflushed: Vec::new(),
             buffer: vec![0; BUFFER_SIZE],
             spare_tails: Vec::new(),
@@ -281,6 +270,7 @@ impl EventLoop {
             measures: Measures::default(),
             accept_again_ms: None,
         };
+        event_loop.set_live(live);
         Ok((event_loop, handle))
     }
 
@@ -290,6 +280,7 @@ impl EventLoop {
     /// The log or the event queue has failed; nothing more can be promised to anybody.
     pub fn run(mut self) -> Result<Stopped, LoopError> {
         let mut events = Events::with_capacity(EVENTS_MAX);
+        self.supervisor.ready();
         loop {
             self.sleep(&mut events)?;
             let now_ns = self.core.tick();
@@ -297,8 +288,9 @@ impl EventLoop {
             self.take_completions(now_ns)?;
             self.call_broker_timers();
             if std::mem::take(&mut self.signalled) {
-                self.begin_stopping()?;
+                self.heed_signals()?;
             }
+            self.supervisor.reassure(self.core.now.ms);
             self.look_at_gauge();
             self.answer_control();
             self.release_held();
@@ -312,9 +304,9 @@ impl EventLoop {
             if let Some(text) = self.poisoned.take() {
                 return Err(LoopError::Poisoned(text));
             }
-            if let Some(signal) = self.stopped() {
+            if let Some(reason) = self.stopped() {
                 self.core.engine.checkpoint()?;
-                return Ok(Stopped { signal });
+                return Ok(Stopped { reason });
             }
         }
     }
@@ -359,6 +351,7 @@ impl EventLoop {
             self.alarm.poll_deadline_ns().map(|deadline_ns| deadline_ns.div_ceil(1_000_000)),
             self.accept_again_ms,
             Some(self.pressure.next_ms()),
+            self.supervisor.next_ms(),
             self.stopping.as_ref().map(Stopping::deadline_ms),
         ];
         let next_ms = deadlines.into_iter().flatten().min();
@@ -504,6 +497,7 @@ impl EventLoop {
                 Request::Disconnect(id) => self.begin_flushing(id),
                 Request::Resume(id) => self.make_ready(id),
                 Request::Alarms(reason) => self.on_alarms(reason),
+                Request::Changed(change) => log_change(&change),
                 Request::Warn(text) => tracing::warn!("{text}"),
                 Request::Report(text) => tracing::error!("{text}"),
                 Request::Poisoned(text) => self.poisoned = Some(text),
@@ -520,6 +514,14 @@ impl EventLoop {
             self.ready.push_back(id);
         }
     }
+}
+
+fn log_change(change: &Change) {
+    let Change { event, user, vhost, name, text } = change;
+    tracing::info!(
+        target: DEFINITIONS, event, user = user.as_deref(), vhost = vhost.as_deref(),
+        name = name.as_deref(), "{text}"
+    );
 }
 
 /// Why a loop ended that was not asked to.

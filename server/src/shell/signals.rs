@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks the loop to stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks the loop to stop, the second ends the process at once. SIGHUP
+//! asks it to read its configuration again.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -6,16 +7,18 @@ use std::sync::atomic::AtomicBool;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
-/// A signal that asks to stop.
+/// A signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopSignal {
-    /// From a supervisor.
+pub enum Signal {
+    /// A supervisor wants us to stop.
     Terminate,
-    /// From a terminal.
+    /// Somebody at a terminal wants us to stop.
     Interrupt,
+    /// The configuration has changed.
+    Hangup,
 }
 
 /// Receives the signals of the process. There can be one at a time.
@@ -23,6 +26,7 @@ pub enum StopSignal {
 pub struct Signals {
     terminate: UnixStream,
     interrupt: UnixStream,
+    hangup: UnixStream,
 }
 
 /// What a shell reports for a process that a signal ended: 128 and its number.
@@ -37,22 +41,27 @@ impl Signals {
         let stopping = Arc::new(AtomicBool::new(false));
         let terminate = listen(SIGTERM, &stopping)?;
         let interrupt = listen(SIGINT, &stopping)?;
-        Ok(Signals { terminate, interrupt })
+        let (hangup, sender) = UnixStream::pair()?;
+        low_level::pipe::register(SIGHUP, sender)?;
+        Ok(Signals { terminate, interrupt, hangup })
     }
 
     /// Makes `token` readable when a signal came.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut self.terminate, token, Interest::READABLE)?;
-        registry.register(&mut self.interrupt, token, Interest::READABLE)
+        registry.register(&mut self.interrupt, token, Interest::READABLE)?;
+        registry.register(&mut self.hangup, token, Interest::READABLE)
     }
 
-    /// The signal that came, if one did.
-    pub(super) fn take(&mut self) -> Option<StopSignal> {
-        let came = |stream: &mut UnixStream| stream.read(&mut [0; 8]).is_ok_and(|count| 0 < count);
-        if came(&mut self.terminate) {
-            return Some(StopSignal::Terminate);
-        }
-        came(&mut self.interrupt).then_some(StopSignal::Interrupt)
+    /// A signal that came, if one did.
+    pub(super) fn take(&mut self) -> Option<Signal> {
+        let streams = [
+            (&mut self.terminate, Signal::Terminate),
+            (&mut self.interrupt, Signal::Interrupt),
+            (&mut self.hangup, Signal::Hangup),
+        ];
+        let came = |stream: &mut UnixStream| stream.read(&mut [0; 8]).is_ok_and(|size| 0 < size);
+        streams.into_iter().find_map(|(stream, signal)| came(stream).then_some(signal))
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod beginning;
 mod doors;
+#[cfg(target_os = "linux")]
+mod life;
 mod operator;
 mod peer;
 #[cfg(target_os = "linux")]

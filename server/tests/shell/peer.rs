@@ -57,6 +57,15 @@ impl Peer {
         Peer::open_as(address, heartbeat_s, &properties)
     }
 
+    /// The heartbeat that the broker proposes.
+    pub(crate) fn proposed_heartbeat(address: SocketAddr) -> u16 {
+        let mut peer = Peer::connect(address);
+        peer.log_in(&OwnedTable::default(), "guest", "guest");
+        let frame = peer.frame().expect("the broker answers");
+        let Method::ConnectionTune(tune) = frame.method() else { panic!("{:?}", frame.method()) };
+        tune.heartbeat
+    }
+
     /// As somebody else, somewhere else.
     pub(crate) fn open_in(address: SocketAddr, user: &str, password: &str, vhost: &str) -> Peer {
         let mut peer = Peer::connect(address);

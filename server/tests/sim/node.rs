@@ -136,7 +136,10 @@ impl Node {
                 Request::Poisoned(text) => return Err(Died(text)),
                 Request::Report(text) => self.reports.push(text),
                 // `is_paused` is asked before every command; the rest is for the log of events.
-                Request::Resume(_) | Request::Alarms(_) | Request::Warn(_) => {}
+                Request::Resume(_)
+                | Request::Alarms(_)
+                | Request::Changed(_)
+                | Request::Warn(_) => {}
                 Request::CloseChannel(channel, exception) => {
                     panic!("{channel:?} is closed: {exception:?}")
                 }

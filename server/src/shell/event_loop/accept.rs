@@ -122,7 +122,8 @@ impl EventLoop {
         };
         let session = Session::new(self.session_settings.clone(), now_ms);
         let link = Link::new(transport, canonical(peer), local);
-        tracing::info!(target: CONNECTION, "accepting AMQP connection {}", link.name());
+        let name = link.name();
+        tracing::info!(target: CONNECTION, connection = name, "accepting AMQP connection {name}");
         let id = ConnectionId::from_index(self.connections.insert(Connection { session, link }));
         self.core.effects.open(id);
         self.want_deadline(id);

@@ -268,7 +268,10 @@ impl EventLoop {
         if finished {
             if let Some(failure) = connection.session.failure() {
                 let name = connection.link.name();
-                tracing::warn!(target: CONNECTION, "closing AMQP connection {name}: {failure}");
+                tracing::warn!(
+                    target: CONNECTION, connection = name,
+                    "closing AMQP connection {name}: {failure}"
+                );
             }
             self.begin_flushing(id);
         } else {
@@ -397,7 +400,10 @@ impl Core {
             Follow::Fail => {
                 if let Some(failure) = connection.session.failure() {
                     let name = connection.link.name();
-                    tracing::warn!(target: CONNECTION, "error on AMQP connection {name}: {failure}");
+                    tracing::warn!(
+                        target: CONNECTION, connection = name,
+                        "error on AMQP connection {name}: {failure}"
+                    );
                 }
                 self.leave(id, &mut connection.link);
             }
@@ -436,14 +442,16 @@ impl Core {
             }
             Verdict::Refused { reason } => {
                 tracing::error!(
-                    target: CONNECTION, mechanism, "login refused on connection {name}: {reason}"
+                    target: CONNECTION, connection = name, mechanism,
+                    "login refused on connection {name}: {reason}"
                 );
                 let out = self.effects.out(id);
                 session.refuse_login(&mechanism, self.now.ms, out);
             }
             Verdict::Malformed { reason } => {
                 tracing::error!(
-                    target: CONNECTION, mechanism, "login failed on connection {name}: {reason}"
+                    target: CONNECTION, connection = name, mechanism,
+                    "login failed on connection {name}: {reason}"
                 );
                 session.refuse_login_silently(self.now.ms);
             }
@@ -470,7 +478,7 @@ impl Core {
                 let name = connection.link.name();
                 let user = &connection.link.user;
                 tracing::info!(
-                    target: CONNECTION,
+                    target: CONNECTION, connection = name, user, vhost,
                     "connection {name}: user '{user}' authenticated and granted access to vhost \
                      '{vhost}'"
                 );
@@ -492,7 +500,11 @@ impl Core {
         let Exception { code, text, method } = exception;
         let name = connection.link.name();
         if *code != ReplyCode::ConnectionForced {
-            tracing::error!(target: CONNECTION, "closing connection {name}: {code:?}: {text}");
+            tracing::error!(
+                target: CONNECTION, connection = name, user = connection.link.user,
+                code = u64::from(code.value()),
+                "closing connection {name}: {code:?}: {text}"
+            );
         }
         self.leave(id, &mut connection.link);
         let out = self.effects.out(id);

@@ -147,7 +147,9 @@ impl EventLoop {
         let connection = &self.connections[id.index()];
         let name = connection.link.name();
         if connection.link.phase == Phase::Open && connection.session.is_running() {
-            tracing::warn!(target: CONNECTION, %error, "connection {name} was lost");
+            tracing::warn!(
+                target: CONNECTION, connection = name, %error, "connection {name} was lost: {error}"
+            );
         }
         self.remove(id);
     }
@@ -158,7 +160,11 @@ impl EventLoop {
         self.core.effects.close(id);
         let mut connection = self.connections.remove(id.index());
         connection.link.transport.deregister(self.poll.registry());
-        tracing::info!(target: CONNECTION, "closed AMQP connection {}", connection.link.name());
+        let name = connection.link.name();
+        let user = &connection.link.user;
+        tracing::info!(
+            target: CONNECTION, connection = name, user, "closed AMQP connection {name}"
+        );
     }
 
     /// The broker forgets a connection.
@@ -174,6 +180,7 @@ pub(super) fn log_channel_error(connection: &Connection, channel: u16, exception
     let Exception { code, text, .. } = exception;
     let user = &connection.link.user;
     tracing::error!(
-        target: CHANNEL, user, "channel {channel} of connection {name}: {code:?}: {text}"
+        target: CHANNEL, connection = name, channel, user, code = u64::from(code.value()),
+        "channel {channel} of connection {name}: {code:?}: {text}"
     );
 }

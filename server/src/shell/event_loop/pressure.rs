@@ -45,9 +45,14 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    /// Looks at once, then every so many milliseconds.
-    pub(super) fn new(gauge: Gauge, interval_ms: u64) -> Pressure {
-        Pressure { gauge, interval_ms, next_ms: 0, read_size: 0 }
+    /// Looks at once.
+    pub(super) fn new(gauge: Gauge) -> Pressure {
+        Pressure { gauge, interval_ms: 0, next_ms: 0, read_size: 0 }
+    }
+
+    /// Looks every so many milliseconds.
+    pub(super) fn set_interval(&mut self, interval_ms: u64) {
+        self.interval_ms = interval_ms;
     }
 
     /// When to look again.
@@ -159,7 +164,7 @@ impl Core {
             Method::ConnectionBlocked(ConnectionBlocked { reason }).encode(0, self.effects.out(id));
         }
         let name = connection.link.name();
-        tracing::info!(target: CONNECTION, reason, "connection {name} is held back");
+        tracing::info!(target: CONNECTION, connection = name, reason, "connection {name} is held back");
     }
 
     /// The alarm is over.

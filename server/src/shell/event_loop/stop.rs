@@ -2,18 +2,36 @@
 
 use leveret_engine::EngineError;
 
-use super::EventLoop;
+use super::{EventLoop, LoopError};
 use crate::broker::exception::Exception;
 use crate::broker::ids::ConnectionId;
-use crate::shell::signals::StopSignal;
+use crate::shell::signals::Signal;
 
 /// Clients have so long to answer `connection.close`.
 const GOODBYE_MS: u64 = 2_000;
 
+/// What ended a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// SIGTERM.
+    Terminated,
+    /// SIGINT.
+    Interrupted,
+    /// The operator's order.
+    Ordered,
+}
+
+/// How a loop ended that was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// What asked.
+    pub reason: StopReason,
+}
+
 /// A stop that was asked for.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    signal: StopSignal,
+    reason: StopReason,
     deadline_ms: u64,
 }
 
@@ -25,18 +43,31 @@ impl Stopping {
 }
 
 impl EventLoop {
-    /// If a signal came: nobody is let in any more, what was published is confirmed, and everybody
-    /// is told.
-    pub(super) fn begin_stopping(&mut self) -> Result<(), EngineError> {
-        let order = self.halted.then_some(StopSignal::Terminate);
-        let Some(signal) = self.signals.take().or(order) else { return Ok(()) };
+    /// Does what the signals that came ask for.
+    pub(super) fn heed_signals(&mut self) -> Result<(), LoopError> {
+        while let Some(signal) = self.signals.take() {
+            match signal {
+                Signal::Terminate => self.begin_stopping(StopReason::Terminated)?,
+                Signal::Interrupt => self.begin_stopping(StopReason::Interrupted)?,
+                Signal::Hangup => self.reload(),
+            }
+        }
+        if self.halted {
+            self.begin_stopping(StopReason::Ordered)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody is let in any more, what was published is confirmed, and everybody is told.
+    pub(super) fn begin_stopping(&mut self, reason: StopReason) -> Result<(), EngineError> {
         if self.stopping.is_some() {
             return Ok(());
         }
         tracing::info!(connections = self.connections.len(), "stopping");
+        self.supervisor.stopping();
         self.core.engine.sync()?;
         self.take_completions(self.core.clock.now_ns())?;
-        self.stopping = Some(Stopping { signal, deadline_ms: self.core.now.ms + GOODBYE_MS });
+        self.stopping = Some(Stopping { reason, deadline_ms: self.core.now.ms + GOODBYE_MS });
         self.listeners.clear();
         self.accept_again_ms = None;
         let shutdown =
@@ -54,9 +85,9 @@ impl EventLoop {
     }
 
     /// What asked to stop, when nobody is left or waited for.
-    pub(super) fn stopped(&self) -> Option<StopSignal> {
+    pub(super) fn stopped(&self) -> Option<StopReason> {
         let stopping = self.stopping.as_ref()?;
         let over = self.connections.is_empty() || stopping.deadline_ms <= self.core.now.ms;
-        over.then_some(stopping.signal)
+        over.then_some(stopping.reason)
     }
 }
