@@ -192,6 +192,7 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         node: config.node_name.clone(),
         data_dir: data_dir.clone(),
         config_files: loaded.files.clone(),
+        environment: config::effective(&loaded),
         log_files: log_files(config),
         started_unix_ms,
         listeners: infos,

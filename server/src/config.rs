@@ -30,7 +30,7 @@ use crate::broker::alarm::{Threshold, Watermarks};
 pub use command_line::{Arguments, Command, ConfigCommand, Persona};
 pub use log::{LogConfig, LogFormat, LogLevel, LogRotation, LogSink, LogStream, RotationDate};
 pub use node::NodeConfig;
-pub use show::show;
+pub use show::{effective, show};
 pub use sources::{Changes, Loaded, check, load};
 pub use value::{ListenAddress, parse_size};
 

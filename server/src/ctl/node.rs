@@ -352,21 +352,11 @@ fn command_line_arguments(session: &mut Session<'_>) -> Result<(), Failure> {
     Ok(session.out.result(&format!("[{}]", quoted.join(",\n ")), &json!(words))?)
 }
 
-/// The settings as the API shows them, in the shape of an Erlang application's environment.
+/// The settings, in the shape of the environment of an Erlang application.
 fn environment(session: &mut Session<'_>) -> Result<(), Failure> {
-    let (node, state) = node_state(session)?;
-    let overview = session.broker().get("/overview?columns=listeners")?;
+    let node = session.node()?;
     session.out.banner(&format!("Application environment of node {node} ..."))?;
-    let settings = json!({
-        "config_files": state["config_files"],
-        "data_dir": state["db_dir"],
-        "disk_free_limit": state["disk_free_limit"],
-        "enabled_plugins_file": state["enabled_plugins_file"],
-        "listeners": listeners(&overview),
-        "log_files": state["log_files"],
-        "memory_limit": state["mem_limit"],
-        "rates_mode": state["rates_mode"],
-    });
+    let settings = session.broker().get(&format!("/nodes/{}/environment", segment(&node)))?;
     if session.out.format() == Format::Json {
         return Ok(session.out.result("", &json!({"rabbit": settings}))?);
     }
@@ -374,7 +364,7 @@ fn environment(session: &mut Session<'_>) -> Result<(), Failure> {
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(name, value)| format!("{{{name},{}}}", super::output::erlang(value)))
+        .map(|(key, value)| format!("{{'{key}',{}}}", super::output::erlang(value)))
         .collect();
     let text = format!("[{{rabbit,\n     [{}]}}]", lines.join(",\n      "));
     Ok(session.out.line(&text)?)

@@ -186,7 +186,7 @@ fn a_report_holds_what_helpers_ask_for() {
     for part in [
         "Reporting server status of node rabbit@box ...\n\nStatus of node rabbit@box ...\n",
         "Cluster status of node rabbit@box ...\n",
-        "Application environment of node rabbit@box ...\n[{rabbit,\n     [{config_files,",
+        "Application environment of node rabbit@box ...\n[{rabbit,\n     [{'heartbeat',<<\"60\">>}]}]\n",
         "Listing connections ...\nuser\tpeer_host",
         "Listing queues for vhost / ...\nname\ttype",
         "Listing queues for vhost shop ...\n",

@@ -111,6 +111,7 @@ impl Fake {
             node: "rabbit@box".to_owned(),
             data_dir: dir.path().to_owned(),
             config_files: vec!["/etc/rabbitmq.conf".into()],
+            environment: vec![("heartbeat".to_owned(), "60".to_owned())],
             log_files: vec!["<stdout>".to_owned()],
             started_unix_ms: 1_795_416_263_000,
             listeners: vec![

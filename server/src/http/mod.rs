@@ -89,6 +89,8 @@ pub struct HttpSettings {
     pub data_dir: PathBuf,
     /// Configuration files that were read.
     pub config_files: Vec<PathBuf>,
+    /// The settings in effect, by key.
+    pub environment: Vec<(String, String)>,
     /// Where the log goes; `<stdout>` for the standard output.
     pub log_files: Vec<String>,
     /// When the process started.
