@@ -88,6 +88,8 @@ pub struct Engine {
     spill: Spill,
     settlements: Settlements,
     cold: ColdReads,
+    /// What is being read is one message, not the first of many.
+    reads_apart: bool,
     /// Reusable memory: the head of the record being made, and completions being handled.
     scratch: Vec<u8>,
     completions: Vec<Completion>,
@@ -238,6 +240,7 @@ impl Engine {
             spill,
             settlements: Settlements::default(),
             cold: ColdReads::default(),
+            reads_apart: false,
             scratch: Vec::new(),
             completions: Vec::new(),
             loaded: Vec::new(),

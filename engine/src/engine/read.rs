@@ -89,6 +89,21 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::read`], for a message whose neighbours are not wanted next: no more is loaded
+    /// than it needs.
+    pub fn read_apart(&mut self, addr: Addr) -> Read<'_> {
+        self.reads_apart = true;
+        let corrupt = match self.read(addr) {
+            Read::Corrupt(corruption) => Some(corruption),
+            Read::Ready(_) | Read::Pending(_) => None,
+        };
+        self.reads_apart = false;
+        match corrupt {
+            Some(corruption) => Read::Corrupt(corruption),
+            None => self.read(addr), // found again: in memory, or its load
+        }
+    }
+
     /// Reads a message that may have been copied to another place meanwhile.
     #[cold]
     fn read_moved(&mut self, addr: Addr) -> Read<'_> {
@@ -162,7 +177,8 @@ impl Engine {
     pub(super) fn load(&mut self, lsn: Lsn, len: usize) -> Missing {
         let start = Lsn(lsn.0 - lsn.0 % BLOCK_SIZE as u64);
         let end = self.wal.readable_end(lsn);
-        let wanted = (lsn.0 + len as u64).max(start.0 + self.config.read_ahead as u64);
+        let ahead = if self.reads_apart { APART_SIZE } else { self.config.read_ahead };
+        let wanted = (lsn.0 + len as u64).max(start.0 + ahead as u64);
         let wanted = wanted.next_multiple_of(BLOCK_SIZE as u64).min(end.0);
         if wanted < lsn.0 + len as u64 {
             return self.corrupt(lsn, "the record reaches beyond what was written");
@@ -205,3 +221,6 @@ fn body(record: &[u8]) -> &[u8] {
     let offset = offset.expect("an address is that of a record with a message");
     &record[RECORD_HEADER_SIZE + offset..RECORD_HEADER_SIZE + header.len as usize]
 }
+
+/// Bytes loaded for a message that is read apart; more if it is larger.
+const APART_SIZE: usize = 2 * BLOCK_SIZE;

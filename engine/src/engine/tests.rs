@@ -250,6 +250,40 @@ fn a_failed_commit_poisons_for_good() {
 }
 
 #[test]
+fn messages_read_apart_are_found_in_any_order() {
+    let disk = SimDisk::new(3);
+    let (mut engine, _) = open(&disk);
+    let queue = engine.create_queue(true).unwrap();
+    for i in 0..300_u32 {
+        append(&mut engine, &[i.to_le_bytes(); 500].concat(), &[queue]);
+        engine.submit(u64::from(i) * 1_000_000).unwrap();
+        engine.complete().unwrap();
+    }
+    engine.sync().unwrap();
+    let (mut engine, _) = open(&disk);
+    for i in (0..300_u32).rev() {
+        let addr = loop {
+            match engine.next(queue, Seq(i.into())) {
+                Next::Entry { addr, .. } => break addr,
+                Next::End => panic!("message {i} is lost"),
+                Next::Pending(ticket) => {
+                    while !engine.complete().unwrap().loaded.contains(&ticket) {}
+                }
+            }
+        };
+        loop {
+            match engine.read_apart(addr) {
+                Read::Ready(message) => break assert_eq!(message, [i.to_le_bytes(); 500].concat()),
+                Read::Corrupt(corruption) => panic!("{corruption}"),
+                Read::Pending(ticket) => {
+                    while !engine.complete().unwrap().loaded.contains(&ticket) {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn real_storages_survive_a_restart() {
     for io in [IoChoice::Thread, IoChoice::Auto] {
         let dir = tempfile::tempdir().unwrap();

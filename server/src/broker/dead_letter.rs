@@ -62,6 +62,16 @@ pub(in crate::broker) struct Dead {
     pub(in crate::broker) reason: Reason,
 }
 
+impl Dead {
+    /// Its content. Messages that expired in the middle of a queue are read one by one.
+    fn read<'a>(&self, engine: &'a mut Engine) -> Read<'a> {
+        match self.len {
+            None => engine.read_apart(self.addr),
+            Some(_) => engine.read(self.addr),
+        }
+    }
+}
+
 /// A message that a full queue refused and whose dead letter has yet to be sent. It never was in
 /// the queue.
 #[derive(Debug)]
@@ -143,7 +153,7 @@ impl Broker {
                 break;
             }
             *budget -= 1;
-            match ctx.engine.read(dead.addr) {
+            match dead.read(ctx.engine) {
                 Read::Ready(bytes) => {
                     letter.clear();
                     letter.extend_from_slice(bytes);
@@ -152,7 +162,7 @@ impl Broker {
                     // Not listed meanwhile: loading lists it again.
                     queue.dead_listed = true;
                     for next in queue.dead.iter().skip(1).take(READ_AHEAD_MAX) {
-                        let _asked_for_when_its_turn_comes = ctx.engine.read(next.addr);
+                        let _asked_for_when_its_turn_comes = next.read(ctx.engine);
                     }
                     self.park(ticket, Parked::Dead(key));
                     break;

@@ -209,7 +209,7 @@ impl Broker {
         let hold = &mut self.holds[slot as usize];
         let mut letter = std::mem::take(&mut self.letter);
         let look = match ctx.engine.next(hold.log, seq) {
-            Next::Entry { seq: found, addr } if found == seq => match ctx.engine.read(addr) {
+            Next::Entry { seq: found, addr } if found == seq => match ctx.engine.read_apart(addr) {
                 Read::Ready(bytes) => {
                     letter.clear();
                     letter.extend_from_slice(bytes);

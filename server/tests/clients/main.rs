@@ -3,6 +3,7 @@
 mod amqp_tools;
 mod celery;
 mod lapin_programs;
+mod lateness;
 mod node_programs;
 mod patterns;
 #[path = "../support/mod.rs"]

@@ -353,7 +353,7 @@ impl Queue {
     /// Ends a message of which only the place is known: at once if its content is at hand, else
     /// when it is.
     fn end_unread(&mut self, dead: Dead, engine: &mut Engine) {
-        let size = match engine.read(dead.addr) {
+        let size = match engine.read_apart(dead.addr) {
             Read::Ready(bytes) => {
                 let message = Message::decode(bytes).expect("checksummed, and ours");
                 Size::of(bytes, &message)
