@@ -32,7 +32,8 @@ use crate::config::{
 use crate::control_socket;
 use crate::ctl::{self, Tool};
 use crate::http::{
-    self, CredentialRules, HttpListeners, HttpSettings, ListenerInfo, PrometheusSettings,
+    self, CorsSettings, CredentialRules, HttpListeners, HttpSettings, ListenerInfo,
+    PrometheusSettings,
 };
 use crate::runtime_record::{self, RuntimePlaces, RuntimeRecord};
 use crate::shell::clock::Clock;
@@ -198,6 +199,7 @@ fn serve(arguments: &Arguments, persona: &Persona) -> Result<ExitCode, StartErro
         listeners: infos,
         body_size_max: config.http_body_size_max,
         credentials: credentials(config)?,
+        cors: CorsSettings { origins: config.cors_origins(), max_age_s: config.cors_max_age_s },
         prometheus: prometheus_settings(config),
     };
     let http = http::start(http_settings, listeners, handle)

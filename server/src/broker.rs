@@ -49,6 +49,8 @@ mod define;
 mod dispatch;
 mod durable;
 mod erlang;
+mod events;
+mod firehose;
 mod hold;
 mod lifecycle;
 mod listing;
@@ -201,6 +203,10 @@ pub struct Broker {
     /// How long messages take.
     measures: snapshot::MessageMeasures,
     amqp_logins: snapshot::Logins,
+    /// Virtual hosts whose messages are copied to the firehose.
+    traced_vhosts: usize,
+    /// Deliveries to be told of there, in this turn.
+    traced_deliveries: Vec<firehose::TracedDelivery>,
     http_logins: snapshot::Logins,
     /// Deliveries being settled; empty between calls, kept for its memory.
     taken: Vec<Unacked>,

@@ -83,6 +83,10 @@ pub struct Config {
     pub management: SocketAddr,
     /// Largest request body it takes, in bytes.
     pub http_body_size_max: usize,
+    /// Origins of pages that may use the management API, by the last word of their key.
+    cors_origins: BTreeMap<String, String>,
+    /// How long browsers may remember it, in seconds.
+    pub cors_max_age_s: u64,
     /// Where and how metrics are served.
     pub prometheus: PrometheusConfig,
     /// Where events are logged, and which.
@@ -264,6 +268,8 @@ impl Config {
             cluster_name: None,
             management: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             http_body_size_max: 0,
+            cors_origins: BTreeMap::new(),
+            cors_max_age_s: 0,
             prometheus: PrometheusConfig::default(),
             log: LogConfig::default(),
             engine_io: EngineIo::default(),
@@ -273,6 +279,11 @@ impl Config {
     /// Where to listen for AMQP, in the order of their keys.
     pub fn amqp_listeners(&self) -> Vec<ListenAddress> {
         self.listeners.iter().flat_map(|listeners| listeners.values().copied()).collect()
+    }
+
+    /// Origins of pages that may use the management API.
+    pub fn cors_origins(&self) -> Vec<String> {
+        self.cors_origins.values().cloned().collect()
     }
 
     /// Users who may connect from this machine only.

@@ -25,10 +25,15 @@ impl Broker {
         mechanism: &str,
         response: &[u8],
         peer: Option<IpAddr>,
-        ctx: &Context<'_>,
+        ctx: &mut Context<'_>,
     ) -> Login {
         let login = self.authenticator.login(&self.users, mechanism, response, peer, ctx.now.ms);
-        self.amqp_logins.count(matches!(login.verdict, Verdict::Accepted { .. }));
+        let user = match &login.verdict {
+            Verdict::Accepted { user } => user,
+            Verdict::Refused { .. } | Verdict::Malformed { .. } => "",
+        };
+        self.amqp_logins.count(!user.is_empty());
+        self.emit_login(user, mechanism, ctx);
         login
     }
 

@@ -10,6 +10,7 @@ use super::control::Removal;
 use super::definitions::export::Export;
 use super::definitions::{NewPassword, Step, VhostStep};
 use super::effect::Request;
+use super::events::Told;
 use super::exception::{Exception, Outcome};
 use super::ids::{ConnectionId, ExchangeKey, VhostKey};
 use super::limits::{Limit, UserLimits, VhostLimits};
@@ -39,8 +40,10 @@ impl Broker {
     /// refused for; 506 when the log takes nothing more.
     pub fn apply(&mut self, step: Step, ctx: &mut Context<'_>) -> Result<bool, Exception> {
         let change = Change::of_step(&step);
+        let told = Told::of_step(&step);
         let created = self.apply_step(step, ctx)?;
         ctx.effects.requests.extend(change.map(Request::Changed));
+        self.emit_step(&told, created, ctx);
         Ok(created)
     }
 
@@ -150,12 +153,14 @@ impl Broker {
         definition.protected = step.protected.unwrap_or(definition.protected);
         if let Some(vhost) = existing {
             self.topology.update_vhost(vhost, definition);
+            self.recount_traced();
             self.store_vhost(vhost, ctx)?;
             return Ok(false);
         }
         self.check_vhost_limit(&definition.name)?;
         let name = definition.name.clone();
         let vhost = self.topology.create_vhost(definition);
+        self.recount_traced();
         self.store_vhost(vhost, ctx)?;
         for exchange in self.topology.exchange_keys(vhost) {
             self.store_exchange(exchange, ctx)?;
@@ -286,6 +291,12 @@ impl Broker {
     /// # Errors
     /// 404 when it is not there; 406 when it is protected.
     pub(super) fn remove(&mut self, removal: &Removal, ctx: &mut Context<'_>) -> Outcome {
+        self.take_away(removal, ctx)?;
+        self.emit_step(&Told::of_removal(removal), false, ctx);
+        Ok(())
+    }
+
+    fn take_away(&mut self, removal: &Removal, ctx: &mut Context<'_>) -> Outcome {
         let existed = match removal {
             Removal::User(name) => self.remove_user(name, ctx),
             Removal::Vhost(name) => {
@@ -419,6 +430,7 @@ impl Broker {
         self.permissions.remove_vhost(name);
         self.forget_settings(name, ctx);
         self.topology.delete_vhost(vhost, &mut |_| {});
+        self.recount_traced();
         self.delete_record(&key(Kind::Vhost, &[name.as_bytes()]), ctx);
         Ok(())
     }

@@ -171,6 +171,7 @@ impl Broker {
 
     fn judge_alarms(&mut self, ctx: &mut Context<'_>) {
         let before = self.alarms.reason();
+        let resources = self.alarms.resources();
         for change in self.alarms.judge() {
             ctx.effects.requests.push(Request::Warn(change));
         }
@@ -178,6 +179,7 @@ impl Broker {
         if reason != before {
             ctx.effects.requests.push(Request::Alarms(reason));
         }
+        self.emit_alarms(&resources, ctx);
     }
 }
 

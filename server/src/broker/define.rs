@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::binding::{BindingRequest, DestinationName};
+use super::events::Details;
 use super::exception::{Exception, Outcome};
 use super::exchange::{ExchangeDefinition, ExchangeType, refuse_default_exchange};
 use super::ids::{ChannelId, ConnectionId, VhostKey};
@@ -27,6 +28,7 @@ impl Broker {
         let name = strip_line_breaks(declare.exchange);
         let batch = if declare.passive {
             refuse_default_exchange(&name)?;
+            self.meet_event_exchange(vhost, &name, ctx)?;
             let key = self.topology.find_exchange(vhost, &name)?;
             self.topology.exchange(key).definition.durable.then_some(self.last_definition)
         } else {
@@ -80,6 +82,8 @@ impl Broker {
         let stored = self.store_exchange(key, ctx);
         if stored.is_err() {
             self.topology.delete_exchange(vhost, &name, false, &mut |_| {})?;
+        } else {
+            self.emit_exchange(key, ctx);
         }
         stored
     }
@@ -123,6 +127,12 @@ impl Broker {
             gone.extend(super::store::key_of_removed(&removed));
         })?;
         let batch = self.delete_records(vhost, &gone, ctx);
+        if deleted {
+            let about = |broker: &Broker, details: Details| {
+                details.text("name", name).text("vhost", &broker.topology.vhost(vhost).name)
+            };
+            self.emit("exchange.deleted", about, ctx);
+        }
         Ok((deleted, if deleted { batch } else { Some(self.last_definition) }))
     }
 
@@ -256,6 +266,7 @@ impl Broker {
         connection: Option<ConnectionId>,
         ctx: &mut Context<'_>,
     ) -> Result<Option<BatchId>, Exception> {
+        self.meet_event_exchange(vhost, request.source, ctx)?;
         let Broker { topology, queues, .. } = self;
         let mut locked = None;
         let bound =
@@ -267,17 +278,20 @@ impl Broker {
                 Some(_) | None => Ok(()),
             });
         let bound = bound.map_err(|refused| locked.map_or(refused, |key| self.locked(key)))?;
-        if !bound.durable {
-            return Ok(None);
-        }
         if !bound.created {
-            return Ok(Some(self.last_definition));
+            return Ok(bound.durable.then_some(self.last_definition));
         }
-        let stored = self.store_binding(vhost, request, ctx);
+        let stored = if bound.durable {
+            self.store_binding(vhost, request, ctx).map(Some)
+        } else {
+            Ok(None)
+        };
         if stored.is_err() {
             self.topology.unbind(vhost, request, |_| Ok(()), &mut |_| {})?;
+        } else {
+            self.emit_binding("binding.created", vhost, request, ctx);
         }
-        stored.map(Some)
+        stored
     }
 
     fn unbind_as_client(
@@ -319,6 +333,9 @@ impl Broker {
         });
         let unbound = unbound.map_err(|refused| locked.map_or(refused, |key| self.locked(key)))?;
         let batch = self.delete_records(vhost, &gone, ctx);
+        if unbound {
+            self.emit_binding("binding.deleted", vhost, request, ctx);
+        }
         Ok((unbound, if unbound { batch } else { Some(self.last_definition) }))
     }
 

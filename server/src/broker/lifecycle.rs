@@ -23,7 +23,7 @@ impl Broker {
         id: ConnectionId,
         vhost: &str,
         info: ConnectionInfo,
-        _ctx: &mut Context<'_>,
+        ctx: &mut Context<'_>,
     ) -> Outcome {
         let key = self
             .topology
@@ -45,6 +45,7 @@ impl Broker {
         };
         let twice = self.connections.insert(id, connection);
         assert!(twice.is_none(), "the slot of a living connection");
+        self.emit_connection("connection.created", id, ctx);
         Ok(())
     }
 
@@ -70,6 +71,7 @@ impl Broker {
         let twice = connection.channels.insert(number, index);
         assert!(twice.is_none(), "the session opens a number once");
         self.churn.channel_created += 1;
+        self.emit_channel("channel.created", ChannelId { connection: id, number }, ctx);
         Ok(())
     }
 
@@ -107,6 +109,7 @@ impl Broker {
     /// for one that never opened.
     pub fn connection_gone(&mut self, id: ConnectionId, ctx: &mut Context<'_>) {
         self.end_connection(id, ctx);
+        self.emit_connection("connection.closed", id, ctx);
         if self.connections.remove(&id).is_some() {
             self.churn.connection_closed += 1;
         }
@@ -153,6 +156,7 @@ impl Broker {
         let channel = self.channels.remove(index);
         connection.last_batch = connection.last_batch.max(channel.last_batch);
         self.churn.channel_closed += 1;
+        self.emit_channel("channel.closed", ChannelId { connection: id, number }, ctx);
         channel.last_batch
     }
 

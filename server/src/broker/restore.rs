@@ -91,6 +91,8 @@ impl Broker {
             totals: super::snapshot::MessageStats::default(),
             measures: super::snapshot::MessageMeasures::default(),
             amqp_logins: super::snapshot::Logins::default(),
+            traced_vhosts: 0,
+            traced_deliveries: Vec::new(),
             http_logins: super::snapshot::Logins::default(),
             taken: Vec::new(),
             names_made: 0,
@@ -118,6 +120,7 @@ impl Broker {
         for vhost in vhosts {
             broker.refresh_policies(vhost);
         }
+        broker.recount_traced();
         Ok(broker)
     }
 

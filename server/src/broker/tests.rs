@@ -25,6 +25,7 @@ mod limits;
 mod priorities;
 mod replies;
 mod timeouts;
+mod told;
 mod transactions;
 
 impl Broker {

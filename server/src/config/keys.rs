@@ -366,6 +366,23 @@ const HTTP: &[Key] = &[
         "Another name of management.tcp.ip.",
         |config, _, value| config.management.set_ip(value.ip()),
     ),
+    key(
+        "management.cors.allow_origins.$index",
+        Kind::Text,
+        None,
+        "Origin of pages that may use the management API; * is every one.",
+        |config, words, value| {
+            let last = words.last().cloned().unwrap_or_default();
+            config.cors_origins.insert(last, value.text());
+        },
+    ),
+    key(
+        "management.cors.max_age",
+        Kind::Integer(0, 86_400 * 365),
+        Some("1800"),
+        "Seconds for which browsers may remember that.",
+        |config, _, value| config.cors_max_age_s = value.integer(),
+    ),
 ];
 
 const PROMETHEUS: &[Key] = &[

@@ -1,6 +1,6 @@
 //! One request on its way through a handler: who asks, for what, with which body.
 
-use super::auth::Principal;
+use super::auth::{Origin, Principal};
 use super::control::{BrokerGone, ControlHandle};
 use super::query::Query;
 use super::rates::Family;
@@ -21,6 +21,8 @@ pub(crate) struct Call {
     pub(crate) server: Rc<Server>,
     /// Who asks.
     pub(crate) principal: Principal,
+    /// Where it came in.
+    pub(crate) origin: Origin,
     /// The segments of the path where the route has parameters, by name.
     pub(crate) parameters: Vec<(&'static str, String)>,
     /// What is behind the `?`.

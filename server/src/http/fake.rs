@@ -121,6 +121,10 @@ impl Fake {
             ],
             body_size_max: 100_000,
             credentials: super::CredentialRules::default(),
+            cors: super::CorsSettings {
+                origins: vec!["https://console.example".to_owned()],
+                max_age_s: 60,
+            },
             prometheus: PrometheusSettings {
                 path: "/metrics".to_owned(),
                 per_object: false,

@@ -341,3 +341,54 @@ POST /api/queues/%2F/q/get {"count":1,"ackmode":"ack_requeue_false","encoding":"
 "#,
     );
 }
+
+#[test]
+fn upkeep() {
+    let fake = Fake::with_broker();
+    replay(
+        &fake,
+        r#"
+PUT /api/feature-flags/quorum_queue/enable -> 204
+PUT /api/feature-flags/nope/enable -> 400 unsupported
+GET /api/feature-flags/nope/enable -> 405
+POST /api/rebalance/queues -> 204
+DELETE /api/reset -> 204
+DELETE /api/reset/rabbit%40box -> 204
+DELETE /api/reset/nope -> 404
+GET /api/shovels -> 200 =[]
+GET /api/shovels/nope -> 404 Not Found
+GET /api/stream/connections -> 200 =[]
+DELETE /api/auth/attempts/rabbit%40box -> 204
+GET /api/auth/attempts/rabbit%40box -> 200 =[{"protocol":"amqp091","auth_attempts":0,"auth_attempts_failed":0,"auth_attempts_succeeded":0},{"protocol":"http","auth_attempts":1,"auth_attempts_failed":0,"auth_attempts_succeeded":1}]
+GET /api/auth/attempts/rabbit%40box/source -> 200 =[]
+GET /api/auth/attempts/nope -> 404 Not Found
+PUT /api/queues/%2F/q {} -> 201
+GET /api/queues?disable_stats=true&enable_queue_totals=true&columns=name,messages,memory -> 200 =[{"name":"q","messages":0}]
+GET /api/queues?disable_stats=true&columns=name,messages -> 200 =[{"name":"q"}]
+"#,
+    );
+    let hash = fake.get("/api/auth/hash_password/secret");
+    assert_eq!(hash["ok"].as_str().expect("a hash").len(), 48);
+    let login = |body: &str| {
+        fake.raw(format!("POST /api/login HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())
+    };
+    assert!(login("username=guest&password=guest").ends_with("\"ok\""));
+    assert!(login("username=guest&password=no").starts_with("HTTP/1.1 401"));
+    assert!(login("").starts_with("HTTP/1.1 401"));
+}
+
+#[test]
+fn pages_of_other_sites_are_let_in_where_the_operator_lets_them() {
+    let fake = Fake::start();
+    let ask = |method: &str, origin: &str| {
+        fake.request_as("guest:guest", method, "/api/whoami", &format!("origin: {origin}\r\n"), "")
+            .head
+    };
+    let allowed = ask("GET", "https://console.example");
+    assert!(allowed.contains("access-control-allow-origin: https://console.example"));
+    assert!(allowed.contains("access-control-allow-credentials: true"));
+    let asked_first = ask("OPTIONS", "https://console.example");
+    assert!(asked_first.contains("access-control-allow-methods: head, get, options"));
+    assert!(asked_first.contains("access-control-max-age: 60"));
+    assert!(!ask("GET", "https://evil.example").contains("access-control"));
+}

@@ -31,6 +31,7 @@ mod list;
 mod messages;
 mod node;
 mod nodes;
+mod openapi;
 mod overview;
 mod parameters;
 mod permissions;
@@ -46,6 +47,7 @@ mod service;
 mod stats;
 mod table;
 mod ui;
+mod upkeep;
 mod users;
 mod vhosts;
 mod watermarks;
@@ -100,6 +102,8 @@ pub struct HttpSettings {
     pub listeners: Vec<ListenerInfo>,
     /// Bytes of a request body at most.
     pub body_size_max: usize,
+    /// Pages of other sites that may use the API.
+    pub cors: CorsSettings,
     /// How metrics are served.
     pub prometheus: PrometheusSettings,
     /// What new passwords must be like.
@@ -113,6 +117,15 @@ pub struct CredentialRules {
     pub validator: CredentialValidator,
     /// What they are hashed with.
     pub algorithm: HashingAlgorithm,
+}
+
+/// Pages of other sites that may use the API from a browser.
+#[derive(Clone, Debug, Default)]
+pub struct CorsSettings {
+    /// Their origins, e.g. `https://example.org`; `*` is every one. None by default.
+    pub origins: Vec<String>,
+    /// How long browsers may remember it, in seconds.
+    pub max_age_s: u64,
 }
 
 /// A listener, as listings show it.
@@ -186,6 +199,7 @@ async fn run(settings: HttpSettings, listeners: HttpListeners, control: ControlH
         settings,
         rates: RefCell::default(),
         names: RefCell::default(),
+        logins_base: RefCell::default(),
         telemetries: RefCell::default(),
     });
     for listener in listeners.management {
@@ -251,6 +265,8 @@ fn resources() -> impl Iterator<Item = &'static Route> {
         definitions::ROUTES,
         messages::ROUTES,
         browse::ROUTES,
+        upkeep::ROUTES,
+        openapi::ROUTES,
         service::ROUTES,
         watermarks::ROUTES,
     ]

@@ -5,6 +5,7 @@ use super::call::{Call, boolean, text};
 use super::consumers::ConsumerView;
 use super::json::ObjectWriter;
 use super::list::{self, Page, Row};
+use super::query::Query;
 use super::rates::{Counters, Family};
 use super::response::{ApiError, Outcome, created_or_updated, empty};
 use super::route::{Route, delete, get, post, put};
@@ -65,6 +66,8 @@ pub(crate) struct QueueView {
     row: QueueRow,
     server: Rc<Server>,
     ranges: Ranges,
+    /// How much of it is wanted.
+    detail: Detail,
     /// Its consumers, where a single queue is shown.
     consumers: Option<Vec<ConsumerView>>,
 }
@@ -72,7 +75,28 @@ pub(crate) struct QueueView {
 impl QueueView {
     fn of(call: &Call, row: QueueRow) -> QueueView {
         let ranges = Ranges::of(&call.query);
-        QueueView { row, server: call.server.clone(), ranges, consumers: None }
+        let detail = Detail::of(&call.query);
+        QueueView { row, server: call.server.clone(), ranges, detail, consumers: None }
+    }
+}
+
+/// How much of a queue a request wants to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    Everything,
+    /// `disable_stats=true`.
+    Definition,
+    /// `disable_stats=true&enable_queue_totals=true`.
+    Totals,
+}
+
+impl Detail {
+    fn of(query: &Query) -> Detail {
+        match (query.is_true("disable_stats"), query.is_true("enable_queue_totals")) {
+            (false, _) => Detail::Everything,
+            (true, false) => Detail::Definition,
+            (true, true) => Detail::Totals,
+        }
     }
 }
 
@@ -98,6 +122,16 @@ impl Row for QueueView {
     fn render(&self, object: &mut ObjectWriter<'_>) {
         let row = &self.row;
         self.render_definition(object);
+        match self.detail {
+            Detail::Everything => {}
+            Detail::Definition => return,
+            Detail::Totals => {
+                object.field("messages", &(row.messages_ready + row.messages_unacknowledged));
+                object.field("messages_ready", &row.messages_ready);
+                object.field("messages_unacknowledged", &row.messages_unacknowledged);
+                return;
+            }
+        }
         self.render_counts(object);
         object.field("consumers", &row.consumers);
         let capacity = row.consumer_capacity.unwrap_or(0.0);

@@ -12,8 +12,10 @@ use super::query::{Query, segments};
 use super::rates::{Family, Movement, RateBook, WATCHABLE};
 use super::response::{ApiError, Body, Outcome, empty, set};
 use super::{
-    HttpSettings, channels, connections, exchanges, overview, queues, resources, route, vhosts,
+    CorsSettings, HttpSettings, channels, connections, exchanges, overview, queues, resources,
+    route, vhosts,
 };
+use crate::broker::snapshot::Logins;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -59,6 +61,8 @@ pub(crate) struct Server {
     pub(crate) rates: RefCell<RateBook>,
     /// The names of all queues when somebody last asked.
     pub(super) names: RefCell<Option<Rc<QueueNames>>>,
+    /// Logins counted before they were last forgotten: of AMQP and HTTP clients.
+    pub(super) logins_base: RefCell<[Logins; 2]>,
     /// What scrapes took.
     pub(super) telemetries: RefCell<Telemetries>,
 }
@@ -129,11 +133,16 @@ pub(crate) fn management(
     request: Request<Incoming>,
 ) -> Replying {
     Box::pin(async move {
+        let page = request.headers().get(header::ORIGIN).cloned();
+        let settings = server.clone();
         let mut response = match answer(server, origin, request).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
         };
         add_common_headers(&mut response);
+        if let Some(page) = page.as_ref().and_then(|page| page.to_str().ok()) {
+            add_cors_headers(&mut response, &settings.settings.cors, page);
+        }
         response
     })
 }
@@ -147,6 +156,21 @@ fn add_common_headers(response: &mut Response<Body>) {
     }
     set(response, header::CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'");
     set(response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+}
+
+/// Lets a page of another site read the response, if the operator lets it.
+fn add_cors_headers(response: &mut Response<Body>, cors: &CorsSettings, page: &str) {
+    if !cors.origins.iter().any(|origin| origin == "*" || origin == page) {
+        return;
+    }
+    set(response, header::ACCESS_CONTROL_ALLOW_ORIGIN, page);
+    set(response, header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
+    if let Some(allow) = response.headers().get(header::ALLOW).cloned() {
+        // The answer to a browser that asks before it sends.
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow);
+        set(response, header::ACCESS_CONTROL_ALLOW_HEADERS, "accept, authorization, content-type");
+        set(response, header::ACCESS_CONTROL_MAX_AGE, &cors.max_age_s.to_string());
+    }
 }
 
 async fn answer(server: Rc<Server>, origin: Origin, request: Request<Incoming>) -> Outcome {
@@ -175,6 +199,7 @@ async fn answer(server: Rc<Server>, origin: Origin, request: Request<Incoming>) 
     (verb.handler)(Call {
         server,
         principal,
+        origin,
         parameters: found.parameters,
         query: Query::parse(head.uri.query().unwrap_or("")),
         headers: head.headers,

@@ -5,6 +5,7 @@ use super::unacked::{NO_CONSUMER, Unacked};
 use crate::broker::access::Access;
 use crate::broker::durable::mark_dirty;
 use crate::broker::exception::{Exception, Outcome};
+use crate::broker::firehose::TracedDelivery;
 use crate::broker::ids::{ChannelId, QueueKey};
 use crate::broker::message::Message;
 use crate::broker::queue::{Next, NextMessage, QueueKind, Size, report_corrupt};
@@ -104,6 +105,11 @@ impl Broker {
         };
         let message = Message::decode(bytes).expect("checksummed, and ours");
         let size = Size::of(bytes, &message);
+        let traced = &self.queues[key.index()];
+        if self.is_traced(traced.definition.vhost) {
+            let delivery = TracedDelivery::new(bytes.to_vec(), traced, id, &next);
+            self.traced_deliveries.push(delivery);
+        }
         let channel = &mut self.channels[index];
         let queue = &mut self.queues[key.index()];
         let counted = queue.with_count_of_get(&message, next.deliveries);

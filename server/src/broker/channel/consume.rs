@@ -72,6 +72,7 @@ impl Broker {
         queue.was_consumed = true;
         queue.last_used_ms = ctx.now.unix_ms;
         mark_dirty(&mut self.queues, &mut self.dirty, key);
+        self.emit_consumer("consumer.created", consumer, ctx);
         if !consume.no_wait {
             let ok = Method::BasicConsumeOk(BasicConsumeOk { consumer_tag: &tag });
             self.reply(id, &ok, ctx);
@@ -102,6 +103,7 @@ impl Broker {
     /// Ends a consumer; what it was given stays outstanding on its channel. An auto-delete queue
     /// goes with its last one.
     pub(in crate::broker) fn remove_consumer(&mut self, key: ConsumerKey, ctx: &mut Context<'_>) {
+        self.emit_consumer("consumer.deleted", key, ctx);
         let queue = self.detach_consumer(key);
         let Some(queue) = self.queues.get_mut(queue.index()) else { return };
         queue.rotation.remove(key);

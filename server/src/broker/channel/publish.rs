@@ -142,6 +142,12 @@ impl Broker {
             }
             stored
         };
+        if self.traced_vhosts != 0 && stored.is_ok() {
+            let id = self.channels[index].id;
+            if self.is_traced(self.vhost_of(id.connection)) {
+                self.trace_publish(id, &parts, &targets, ctx);
+            }
+        }
         let cache = &mut self.channels[index].route;
         cache.targets = targets;
         if checked.has_more_keys {

@@ -177,6 +177,8 @@ impl Broker {
         };
         let key = self.insert_queue(definition, levels, ctx.now.unix_ms);
         self.churn.queue_created += 1;
+        let definition = self.queues[key.index()].definition.clone();
+        self.emit_queue("queue.created", &definition, ctx);
         if let Some(owner) = declaration.owner {
             let connection = self.connections.get_mut(&owner).expect("it is declaring");
             connection.exclusive_queues.push(key);
@@ -410,6 +412,7 @@ impl Broker {
         self.flush_dead(key, ctx);
         let queue = self.queues.remove(key.index());
         self.churn.queue_deleted += 1;
+        self.emit_queue("queue.deleted", &queue.definition, ctx);
         let mut cancelled = Vec::new();
         for consumer in queue.rotation.iter() {
             cancelled.push(self.consumed(consumer));

@@ -8,6 +8,7 @@ use crate::broker::channel::unacked::Unacked;
 use crate::broker::channel::{Channel, Patience};
 use crate::broker::dead_letter::MOVES_MAX;
 use crate::broker::effect::{Effects, Request};
+use crate::broker::firehose::TracedDelivery;
 use crate::broker::ids::QueueKey;
 use crate::broker::message::Message;
 use crate::broker::{Broker, Context, Parked};
@@ -110,7 +111,8 @@ impl Broker {
             if self.dirty.is_empty() {
                 self.dirty = dirty;
             }
-            if !self.move_dead(&mut moves, ctx) {
+            let traced = self.trace_deliveries(ctx);
+            if !self.move_dead(&mut moves, ctx) && !traced {
                 break;
             }
         }
@@ -140,7 +142,18 @@ impl Broker {
 
     /// Gives a queue's messages to its consumers.
     pub(super) fn pump(&mut self, key: QueueKey, ctx: &mut Context<'_>) {
-        let Broker { queues, consumers, channels, totals, timers, measures, node, .. } = self;
+        let traced = self.is_traced(self.queues[key.index()].definition.vhost);
+        let Broker {
+            queues,
+            consumers,
+            channels,
+            totals,
+            timers,
+            measures,
+            node,
+            traced_deliveries,
+            ..
+        } = self;
         let mut expired = 0;
         let mut measured = false;
         let queue = &mut queues[key.index()];
@@ -168,6 +181,7 @@ impl Broker {
             let consumer_key = wanted_by.unwrap_or(turn);
             let consumer = &mut consumers[consumer_key.index()];
             let channel = &mut channels[consumer.channel_index];
+            let copy = if traced { copy_of(&next, ctx.engine) } else { None };
             let delivered = deliver(queue, &next, consumer_key, consumer, channel, ctx);
             let published_at_ms = match delivered {
                 Ok(published_at_ms) => published_at_ms,
@@ -188,6 +202,9 @@ impl Broker {
                 channel.note_patience(consumer.channel_index, patience, ctx.now, timers);
             }
             totals.redeliver += u64::from(1 < next.deliveries);
+            if let Some(message) = copy {
+                traced_deliveries.push(TracedDelivery::new(message, queue, channel.id, &next));
+            }
             if !measured {
                 measured = true;
                 measures.on_deliver(published_at_ms, ctx.now.unix_ms);
@@ -196,6 +213,15 @@ impl Broker {
         };
         queue.parked = Some(ticket);
         self.park(ticket, Parked::Queue(key));
+    }
+}
+
+/// The bytes of a message that is about to be delivered and told of.
+#[cold]
+pub(in crate::broker) fn copy_of(next: &NextMessage, engine: &mut Engine) -> Option<Vec<u8>> {
+    match engine.read(next.addr) {
+        Read::Ready(bytes) => Some(bytes.to_vec()),
+        Read::Pending(_) | Read::Corrupt(_) => None,
     }
 }
 

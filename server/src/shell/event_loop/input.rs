@@ -361,7 +361,7 @@ impl Core {
                 Follow::Next
             }
             Event::Login { mechanism, response } => {
-                let login = broker.login(mechanism, response, Some(link.peer.ip()), &ctx);
+                let login = broker.login(mechanism, response, Some(link.peer.ip()), &mut ctx);
                 Follow::Judged(login.verdict, login.delay_ms)
             }
             Event::Open { vhost } => Follow::Enter(vhost.to_owned()),
