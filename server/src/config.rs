@@ -8,6 +8,7 @@
 //!
 //! Nothing here is global: a [`Config`] is handed to whoever needs it.
 
+mod advanced;
 mod command_line;
 mod environment;
 mod keys;
@@ -446,6 +447,33 @@ mod tests {
         assert_eq!(config.auth_mechanisms(), ["AMQPLAIN"]);
         let config = load_text("listeners.tcp = none").unwrap().config;
         assert_eq!(listeners(&config), Vec::<String>::new());
+    }
+
+    /// Goal: an `advanced.config` stands above files and below variables, and is named in errors.
+    #[test]
+    fn erlang_terms_stand_above_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.conf");
+        let advanced = dir.path().join("advanced.config");
+        fs::write(&file, "heartbeat = 5\nchannel_max = 9\n").unwrap();
+        fs::write(&advanced, "[{rabbit, [{heartbeat, 6}, {tcp_listeners, [5999]}]}].").unwrap();
+        let advanced_name = advanced.to_str().unwrap().to_owned();
+        let variable = move |name: &str| match name {
+            "RABBITMQ_ADVANCED_CONFIG_FILE" => Some(advanced_name.clone()),
+            _ => None,
+        };
+        let arguments = ["leveret", "--config", file.to_str().unwrap()];
+        let arguments = Arguments::read(arguments.iter().map(Into::into)).unwrap();
+        let config = load(&arguments, &Persona::Leveret, &variable, "box").unwrap().config;
+        assert_eq!((config.heartbeat_s, config.channels_max), (6, 9));
+        assert_eq!(listeners(&config), ["5999"]);
+        fs::write(&advanced, "[{rabbit, [\n{ssl_options, []}]}].").unwrap();
+        let error = load(&arguments, &Persona::Leveret, &variable, "box").unwrap_err().to_string();
+        assert!(
+            error.ends_with("advanced.config:2: rabbit.ssl_options is not supported"),
+            "{error}"
+        );
+        assert!(check(&advanced, &no_variable).is_err());
     }
 
     #[test]

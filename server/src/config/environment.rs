@@ -22,6 +22,7 @@ const KEYS: &[(&str, &str)] = &[
     ("RABBITMQ_DEFAULT_PASS", "default_pass"),
     ("RABBITMQ_DEFAULT_VHOST", "default_vhost"),
     ("RABBITMQ_LOG_BASE", "log.dir"),
+    ("RABBITMQ_VM_MEMORY_HIGH_WATERMARK", "vm_memory_high_watermark.relative"),
 ];
 
 impl<'a> Environment<'a> {
@@ -63,6 +64,7 @@ impl<'a> Environment<'a> {
         self.listener(&mut settings);
         self.log_targets(&mut settings);
         self.log_levels(&mut settings);
+        self.erlang_arguments(&mut settings);
         settings
     }
 
@@ -110,6 +112,23 @@ impl<'a> Environment<'a> {
         settings.push(setting(variable, "log.console", "true".to_owned()));
         settings.push(setting(variable, "log.console.stdio", stream.to_owned()));
         settings.push(setting(variable, "log.file", "false".to_owned()));
+    }
+
+    /// `RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-rabbit disk_free_limit 2147483648"`: what images are told
+    /// that way. Arguments of the Erlang machine mean nothing here.
+    fn erlang_arguments(&self, settings: &mut Vec<Setting>) {
+        let variable = "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS";
+        let text = self.get(variable).unwrap_or_default();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for window in words.windows(3) {
+            let key = match window {
+                ["-rabbit", "disk_free_limit", _] => "disk_free_limit.absolute",
+                ["-rabbit", "vm_memory_high_watermark", _] => "vm_memory_high_watermark.relative",
+                ["-rabbit", "consumer_timeout", _] => "consumer_timeout",
+                _ => continue,
+            };
+            settings.push(setting(variable, key, window[2].to_owned()));
+        }
     }
 
     /// `RABBITMQ_LOG=debug,+connection=warning`: a level, and levels of categories.
@@ -190,6 +209,21 @@ mod tests {
                 "log.default.level=debug",
                 "log.connection.level=error",
             ]
+        );
+    }
+
+    #[test]
+    fn erlang_arguments_of_images_are_heeded() {
+        assert_eq!(
+            settings(&[(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+S 2:2 -rabbit disk_free_limit 2147483648 -setcookie x -rabbit log_levels []"
+            )]),
+            ["disk_free_limit.absolute=2147483648"]
+        );
+        assert_eq!(
+            settings(&[("RABBITMQ_VM_MEMORY_HIGH_WATERMARK", "0.5")]),
+            ["vm_memory_high_watermark.relative=0.5"]
         );
     }
 

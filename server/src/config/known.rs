@@ -56,6 +56,34 @@ pub(super) fn standing(name: &Name) -> Option<Standing> {
     patterns().find(|(_, pattern)| matches(pattern, &name.0)).map(|(standing, _)| standing)
 }
 
+/// Values that ask for nothing that is not here: a file that says so is not worth a warning.
+const HARMLESS: &[(&str, &[&str])] = &[
+    ("auth_backends.$num", &["internal", "rabbit_auth_backend_internal"]),
+    (
+        "cluster_formation.peer_discovery_backend",
+        &["classic_config", "rabbit_peer_discovery_classic_config"],
+    ),
+    ("cluster_formation.target_cluster_size_hint", &["1"]),
+    ("exchange_types.local_random.enabled", &["true"]),
+    ("listeners.ssl", &["none"]),
+    ("log.exchange", &["false"]),
+    ("log.syslog", &["false"]),
+    ("log.journald", &["false"]),
+    ("management.enable_queue_totals", &["false"]),
+    ("proxy_protocol", &["false"]),
+    ("queue_types.classic.enabled", &["true"]),
+    ("queue_types.quorum.enabled", &["true"]),
+    ("quorum_queue.initial_cluster_size", &["1"]),
+    ("reverse_dns_lookups", &["false"]),
+];
+
+/// Whether a key that is not supported was set to what is done anyway.
+pub(super) fn asks_for_nothing(name: &Name, value: &str) -> bool {
+    HARMLESS
+        .iter()
+        .any(|(pattern, values)| pattern_matches(pattern, &name.0) && values.contains(&value))
+}
+
 /// All lines of the file, each with the section it is in.
 pub(super) fn patterns() -> impl Iterator<Item = (Standing, &'static str)> {
     let mut section = Standing::Ignored;
@@ -109,6 +137,21 @@ mod tests {
         check("auth_ldap.ssl_options.cacertfile", Some(Standing::Unsupported));
         check("auth_oauth2.oauth_providers.x.https.verify", Some(Standing::Unsupported));
         check("cluster_formation.classic_config.nodes.1", Some(Standing::Unsupported));
+    }
+
+    #[test]
+    fn what_is_done_anyway_is_no_wish() {
+        let nothing = |key: &str, value: &str| {
+            assert_eq!(standing(&Name::parse(key).unwrap()), Some(Standing::Unsupported), "{key}");
+            asks_for_nothing(&Name::parse(key).unwrap(), value)
+        };
+        assert!(nothing("auth_backends.1", "internal"));
+        assert!(!nothing("auth_backends.1", "ldap"));
+        assert!(nothing("proxy_protocol", "false"));
+        assert!(!nothing("proxy_protocol", "true"));
+        for (pattern, values) in HARMLESS {
+            assert!(nothing(&pattern.replace('$', ""), values[0]), "{pattern}");
+        }
     }
 
     #[test]

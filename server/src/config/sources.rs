@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::advanced;
 use super::command_line::{Arguments, Persona};
 use super::environment::Environment;
 use super::keys::{KEYS, Key};
@@ -167,9 +168,15 @@ pub fn load(
         let log_file = format!("{}.log", environment.node_name(host));
         reader.settings.push(default_setting(&("log.file", &log_file)));
     }
-    let files = config_files(arguments, &environment, rabbitmq, &mut reader.problems);
+    let mut files = config_files(arguments, &environment, rabbitmq, &mut reader.problems);
     for file in &files {
         reader.read_file(file);
+    }
+    let advanced = environment.get("RABBITMQ_ADVANCED_CONFIG_FILE").map(PathBuf::from);
+    let default = || rabbitmq.then(|| Path::new(RABBITMQ_DIR).join("advanced.config"));
+    if let Some(path) = advanced.or_else(|| default().filter(|path| path.exists())) {
+        reader.read_advanced(&path);
+        files.push(path);
     }
     reader.overlay(environment.settings());
     let flags = flag_settings(arguments, &mut reader.problems);
@@ -195,7 +202,11 @@ pub fn check(
 ) -> Result<Vec<String>, ConfigError> {
     let mut reader = Reader { variable, problems: Vec::new(), settings: Vec::new() };
     let mut files = Vec::new();
-    expand(path, &mut files, &mut reader.problems);
+    if is_advanced(path) {
+        reader.read_advanced(path);
+    } else {
+        expand(path, &mut files, &mut reader.problems);
+    }
     for file in &files {
         reader.read_file(file);
     }
@@ -227,6 +238,7 @@ fn finish(
             },
             None => match known::standing(name) {
                 Some(Standing::Ignored) => {}
+                Some(Standing::Unsupported) if known::asks_for_nothing(name, value) => {}
                 Some(Standing::Unsupported) => unsupported.push(name.to_string()),
                 None => problems.push(format!("{origin}: {}", unknown(name))),
             },
@@ -292,6 +304,27 @@ impl Reader<'_> {
                     self.problems.push(format!("{origin}: {}: {problem}", assignment.name));
                 }
             }
+        }
+    }
+
+    /// Appends the settings that the terms of an `advanced.config` stand for.
+    fn read_advanced(&mut self, path: &Path) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                self.problems.push(format!("{}: {error}", path.display()));
+                return;
+            }
+        };
+        match advanced::read(&text) {
+            Ok(settings) => self.settings.extend(settings.into_iter().map(|one| Setting {
+                name: one.name,
+                value: one.value,
+                origin: Origin::File(path.to_owned(), one.line),
+            })),
+            Err(errors) => self.problems.extend(errors.into_iter().map(|error| {
+                format!("{}: {}", Origin::File(path.to_owned(), error.line), error.problem)
+            })),
         }
     }
 
@@ -363,10 +396,6 @@ fn config_files(
     for path in &arguments.config {
         expand(path, &mut files, problems);
     }
-    let advanced = environment.get("RABBITMQ_ADVANCED_CONFIG_FILE").map(PathBuf::from);
-    if let Some(advanced) = advanced.or_else(|| default("advanced.config")) {
-        problems.extend(check_advanced(&advanced));
-    }
     files
 }
 
@@ -380,9 +409,14 @@ fn with_suffix(path: &str) -> PathBuf {
     }
 }
 
+/// Files of Erlang terms end so.
+fn is_advanced(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "config")
+}
+
 /// A file stands for itself, a folder for its `*.conf` in the order of their names.
 fn expand(path: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<String>) {
-    if path.extension().is_some_and(|extension| extension == "config") {
+    if is_advanced(path) {
         let path = path.display();
         problems.push(format!("{path}: Erlang terms are not read: expected a rabbitmq.conf"));
         return;
@@ -401,21 +435,6 @@ fn expand(path: &Path, files: &mut Vec<PathBuf>, problems: &mut Vec<String>) {
         }
         Err(error) => problems.push(format!("{}: {error}", path.display())),
     }
-}
-
-/// An `advanced.config` is refused unless it says nothing.
-fn check_advanced(path: &Path) -> Option<String> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return Some(format!("{}: {error}", path.display())),
-    };
-    let code: String = text.lines().map(|line| line.split('%').next().unwrap_or("")).collect();
-    let code: String = code.split_whitespace().collect();
-    if code.is_empty() || code == "[]." {
-        return None;
-    }
-    let path = path.display();
-    Some(format!("{path}: the terms of advanced.config are not supported: use rabbitmq.conf"))
 }
 
 fn wrong_value(setting: &Setting, key: &Key, expected: &str) -> String {

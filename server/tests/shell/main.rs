@@ -2,6 +2,7 @@
 
 mod beginning;
 mod doors;
+mod hostile;
 #[cfg(target_os = "linux")]
 mod life;
 mod operator;

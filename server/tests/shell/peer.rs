@@ -124,6 +124,11 @@ impl Peer {
         self.call(0, &Method::ConnectionOpen(ConnectionOpen { virtual_host: vhost }));
     }
 
+    /// Enters a virtual host as tuned before. The answer is not read.
+    pub(crate) fn open_vhost(&mut self, vhost: &str) {
+        self.call(0, &Method::ConnectionOpen(ConnectionOpen { virtual_host: vhost }));
+    }
+
     /// Reads `channel.close`: code and text.
     pub(crate) fn channel_close(&mut self) -> (u16, String) {
         let frame = self.frame().expect("the broker answers");
