@@ -18,6 +18,15 @@ pub(crate) struct DataDirectory {
 }
 
 impl DataDirectory {
+    /// Locks `path`, which must be there and ours.
+    pub(crate) fn lock_existing(path: &Path) -> Result<DataDirectory, EngineError> {
+        let lock_path = path.join(LOCK_NAME);
+        if let Err(source) = fs::metadata(&lock_path) {
+            return Err(EngineError::Io { op: "find", path: lock_path, offset: None, source });
+        }
+        DataDirectory::lock(path)
+    }
+
     /// Locks `path`, making it if it is missing.
     pub(crate) fn lock(path: &Path) -> Result<DataDirectory, EngineError> {
         let failed = |op, path: &Path| {

@@ -41,6 +41,7 @@ mod spares;
 mod spill;
 pub mod storage;
 mod token;
+mod tools;
 mod wal;
 
 pub use config::{EngineConfig, IoChoice};
@@ -50,3 +51,4 @@ pub use engine::{
 };
 pub use error::{Corruption, EngineError};
 pub use ids::{Addr, BatchId, Lsn, QueueId, Seq, Ticket};
+pub use tools::{Inspection, QueueFound, SegmentFound, Verification, inspect, verify};

@@ -59,6 +59,8 @@ pub(crate) struct Found {
     pub(crate) checkpoint: Option<(usize, u64)>,
     /// Bytes of log that were replayed.
     pub(crate) replayed: u64,
+    /// The highest durable point that something in the files testifies to.
+    pub(crate) durable: Lsn,
 }
 
 /// Reads the log of `storage`, whose segments have `segment_size_new` bytes unless they say otherwise.
@@ -94,7 +96,7 @@ pub(crate) fn recover(
     let checkpoint = checkpoint.transpose()?;
     while walk.step()? {}
     walk.check_tail()?;
-    let Walk { mut state, files, lsn, sequence, epoch, reached, replayed, .. } = walk;
+    let Walk { mut state, files, lsn, sequence, epoch, reached, replayed, durable, .. } = walk;
     state.abort_groups();
     let unreached = files.segments.into_iter().skip(reached).map(|segment| segment.file);
     let spares: Vec<FileId> = unreached.chain(files.unidentified).chain(files.dead).collect();
@@ -103,7 +105,7 @@ pub(crate) fn recover(
     let position =
         Position { sequence, end: lsn, last_segment, spares, next_file: files.next_file };
     let checkpoint = checkpoint.map(|(slot, header)| (slot, header.number));
-    Ok(Found { state, position, store, epoch, segment_size, slots, checkpoint, replayed })
+    Ok(Found { state, position, store, epoch, segment_size, slots, checkpoint, replayed, durable })
 }
 
 /// The files of a log, by what their headers say.

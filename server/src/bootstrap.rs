@@ -13,6 +13,7 @@
 mod definitions;
 mod links;
 mod live;
+mod store_tools;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -68,6 +69,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match &arguments.command {
         Some(Command::Ctl { arguments }) => return ctl::main(Tool::Leveretctl, arguments.clone()),
         Some(Command::Links { dir }) => links::make(dir),
+        Some(Command::Inspect { dir, json }) => store_tools::inspect(dir, *json),
+        Some(Command::Verify { dir }) => store_tools::verify(dir),
         Some(Command::Config { command: ConfigCommand::Check { file } }) => check_config(file),
         Some(Command::Config { command: ConfigCommand::Show }) => show_config(&arguments, &persona),
         None if arguments.detached => detach(),

@@ -47,6 +47,19 @@ pub enum Command {
         /// The folder; it must exist.
         dir: PathBuf,
     },
+    /// Show what a data directory holds that no broker uses now.
+    Inspect {
+        /// The data directory.
+        dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read a data directory that no broker uses now and check every checksum of its log.
+    Verify {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// Check a configuration file, or show the effective configuration.
     Config {
         /// Which of the two.
