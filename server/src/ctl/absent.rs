@@ -148,15 +148,6 @@ pub(super) const COMMANDS: &[Command] = &[
     )
     .options(&["duration", "pattern"]),
     absent(
-        "log_tail_stream",
-        DIAGNOSTICS,
-        Group::Monitoring,
-        "[--duration|-d <seconds>]",
-        (0, 0),
-        "Not here: tail -f the file that log_location names",
-    )
-    .options(&["duration"]),
-    absent(
         "list_network_interfaces",
         DIAGNOSTICS,
         Group::Monitoring,
@@ -215,7 +206,7 @@ pub(super) const COMMANDS: &[Command] = &[
         Group::Configuration,
         "<log_level>",
         (1, 1),
-        "Not here: set log.console.level or log.file.level and restart",
+        "Not here: set log.console.level or log.file.level in the configuration and send SIGHUP",
     ),
     absent(
         "rotate_logs",

@@ -105,7 +105,9 @@ const LETTERS: &[(char, &str)] = &[
 const LETTERS_OF: &[(&str, char, &str)] = &[
     ("delete_queue", 'e', "if-empty"),
     ("delete_queue", 'u', "if-unused"),
+    ("consume_event_stream", 'd', "duration"),
     ("log_tail", 'N', "number"),
+    ("log_tail_stream", 'd', "duration"),
     ("wait", 'P', "pid"),
 ];
 

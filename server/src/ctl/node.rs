@@ -10,7 +10,8 @@ use super::tool::Tool::{Diagnostics, Plugins, Rabbitmqctl};
 use serde_json::{Value, json};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::ToSocketAddrs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const DIAGNOSTICS: &[super::Tool] = &[Diagnostics];
 const BOTH: &[super::Tool] = &[Rabbitmqctl, Diagnostics];
@@ -78,6 +79,17 @@ pub(super) const COMMANDS: &[Command] = &[
         log_tail,
     )
     .options(&["number"])
+    .needs(Needs::Broker),
+    Command::new(
+        "log_tail_stream",
+        DIAGNOSTICS,
+        Group::Monitoring,
+        "[--duration|-d <seconds>] [--timeout <timeout>]",
+        "Shows what is logged from now on, where the log goes to a file",
+        (0, 0),
+        log_tail_stream,
+    )
+    .options(&["duration"])
     .needs(Needs::Broker),
     Command::new(
         "os_env",
@@ -264,6 +276,8 @@ fn log_location(session: &mut Session<'_>) -> Result<(), Failure> {
     session.out.banner(&format!("Log file location(s) on node {node} ..."))?;
     let mut paths = texts(&state["log_files"]);
     if !session.arguments.flag("all") {
+        // A file is a better answer than a stream that somebody else reads.
+        paths.sort_by_key(|path| !path.starts_with('/'));
         paths.truncate(1);
     }
     let json = json!({"node_name": node, "paths": paths, "result": "ok"});
@@ -285,19 +299,68 @@ fn log_tail(session: &mut Session<'_>) -> Result<(), Failure> {
     };
     let (node, state) = node_state(session)?;
     session.out.banner(&format!("Last {count} log lines on node {node} ..."))?;
-    let files = texts(&state["log_files"]);
-    let file = files.iter().find(|file| file.starts_with('/')).ok_or_else(|| {
-        let places = files.join(", ");
-        Failure::error(EX_UNAVAILABLE, format!("the log goes to {places}, not to a file"))
-    })?;
-    let text = end_of(Path::new(file)).map_err(|error| {
-        Failure::error(EX_DATAERR, format!("cannot read the log file {file}: {error}"))
-    })?;
+    let file = log_file(&state)?;
+    let text = end_of(&file).map_err(|error| unreadable(&file, &error))?;
     let lines: Vec<&str> = text.lines().collect();
     for line in &lines[lines.len().saturating_sub(count)..] {
         session.out.line(line)?;
     }
     Ok(())
+}
+
+/// The first file the log goes to.
+fn log_file(state: &Value) -> Result<PathBuf, Failure> {
+    let files = texts(&state["log_files"]);
+    files.iter().find(|file| file.starts_with('/')).map(PathBuf::from).ok_or_else(|| {
+        let places = files.join(", ");
+        Failure::error(EX_UNAVAILABLE, format!("the log goes to {places}, not to a file"))
+    })
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
+    let file = file.display();
+    Failure::error(EX_DATAERR, format!("cannot read the log file {file}: {error}"))
+}
+
+/// Between two looks at a log file.
+const LOG_PAUSE: Duration = Duration::from_millis(200);
+
+fn log_tail_stream(session: &mut Session<'_>) -> Result<(), Failure> {
+    let asked = session.arguments.option("duration").filter(|text| *text != "infinity");
+    let seconds = asked.map(str::parse::<u32>).transpose().map_err(|_| {
+        let text = asked.unwrap_or_default();
+        Failure::usage(format!("Invalid options for this command:\n--duration : {text}"))
+    })?;
+    let (node, state) = node_state(session)?;
+    session.out.banner(&match seconds {
+        Some(seconds) => format!("Streaming logs from node {node} for {seconds} seconds ..."),
+        None => format!("Streaming logs from node {node} ..."),
+    })?;
+    let file = log_file(&state)?;
+    let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+    let mut position = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?.len();
+    while end.is_none_or(|end| Instant::now() < end) {
+        let news = read_from(&file, &mut position).map_err(|error| unreadable(&file, &error))?;
+        if news.is_empty() {
+            std::thread::sleep(LOG_PAUSE);
+        } else {
+            session.out.raw(&news)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a file has behind a position, which moves on. One that became shorter was set aside, and is
+/// read from its beginning.
+fn read_from(file: &Path, position: &mut u64) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(file)?;
+    let size = file.metadata()?.len();
+    *position = if size < *position { 0 } else { *position };
+    file.seek(SeekFrom::Start(*position))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_SIZE_MAX).read_to_end(&mut bytes)?;
+    *position += u64::try_from(bytes.len()).expect("usize is at most 64 bits");
+    Ok(bytes)
 }
 
 fn end_of(file: &Path) -> std::io::Result<String> {
@@ -531,4 +594,32 @@ fn report(session: &mut Session<'_>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_followed_and_read_anew_when_it_was_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log");
+        let mut position = 0;
+        let mut next = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            String::from_utf8(read_from(&file, &mut position).unwrap()).unwrap()
+        };
+        assert_eq!(next("one\n"), "one\n");
+        assert_eq!(next("one\ntwo\n"), "two\n");
+        assert_eq!(next("one\ntwo\n"), "");
+        assert_eq!(next("new\n"), "new\n");
+        assert_eq!(end_of(&file).unwrap(), "new\n");
+    }
+
+    #[test]
+    fn secrets_are_not_shown_with_the_environment() {
+        assert!(is_secret("RABBITMQ_DEFAULT_PASS=x"));
+        assert!(is_secret("RABBITMQ_ERLANG_COOKIE=x"));
+        assert!(!is_secret("RABBITMQ_NODENAME=PASS"));
+    }
 }
