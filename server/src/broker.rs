@@ -69,7 +69,7 @@ use auth::{AuthSettings, Authenticator};
 use channel::Channel;
 use channel::unacked::Unacked;
 use connection::Connection;
-use dead_letter::{DeadLetterStats, Refused};
+use dead_letter::Refused;
 use effect::{Effects, Request};
 use ids::{ChannelId, ConnectionId, QueueKey};
 use leveret_engine::{BatchId, Engine, EngineError, Seq, Ticket};
@@ -222,7 +222,7 @@ pub struct Broker {
     /// The dead letter being sent on, kept for its memory; so are its targets.
     letter: Vec<u8>,
     dead_targets: channel::Targets,
-    dead_letters: DeadLetterStats,
+    dead_letters: snapshot::DeadLetters,
     /// What exchanges hold back.
     holds: Slab<hold::Hold>,
 }

@@ -11,8 +11,9 @@ mod deaths;
 use super::channel::{Parts, Targets};
 use super::ids::QueueKey;
 use super::message::{Message, MessageMeta, NO_EXPIRATION, join_routing};
-use super::queue::{Queue, Size};
+use super::queue::{Queue, QueueKind, Size};
 use super::router::Routable;
+use super::snapshot::DeadLetterStats;
 use super::{Broker, Context, Parked};
 use crate::broker::effect::Request;
 use deaths::{Death, Deaths};
@@ -237,7 +238,7 @@ impl Broker {
         ctx: &mut Context<'_>,
     ) -> bool {
         let queue = &self.queues[key.index()];
-        let vhost = queue.definition.vhost;
+        let (vhost, kind) = (queue.definition.vhost, queue.definition.kind);
         let name = queue.definition.name.clone();
         let effective = queue.effective.clone();
         let exchange = effective.dead_letter_exchange.as_deref();
@@ -284,7 +285,11 @@ impl Broker {
         self.topology.count_publish(exchange_key, targets.route.queues.len() as u64);
         self.dead_targets = targets;
         if stored.is_ok() {
-            self.dead_letters.count(reason);
+            let stats = match kind {
+                QueueKind::Classic => &mut self.dead_letters.classic,
+                QueueKind::Quorum => &mut self.dead_letters.quorum,
+            };
+            count(stats, reason);
         }
         stored.is_ok()
     }
@@ -327,26 +332,12 @@ pub(in crate::broker) fn push_copies<'a>(properties: BasicProperties<'a>, keys: 
     }
 }
 
-/// Dead letters since the start, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::broker) struct DeadLetterStats {
-    /// Refused by consumers.
-    pub(in crate::broker) rejected: u64,
-    /// Expired.
-    pub(in crate::broker) expired: u64,
-    /// Dropped by full queues.
-    pub(in crate::broker) max_length: u64,
-    /// Given back too often.
-    pub(in crate::broker) delivery_limit: u64,
-}
-
-impl DeadLetterStats {
-    fn count(&mut self, reason: Reason) {
-        match reason {
-            Reason::Rejected => self.rejected += 1,
-            Reason::Expired => self.expired += 1,
-            Reason::MaxLength => self.max_length += 1,
-            Reason::DeliveryLimit => self.delivery_limit += 1,
-        }
+/// Counts a dead letter.
+fn count(stats: &mut DeadLetterStats, reason: Reason) {
+    match reason {
+        Reason::Rejected => stats.rejected += 1,
+        Reason::Expired => stats.expired += 1,
+        Reason::MaxLength => stats.max_length += 1,
+        Reason::DeliveryLimit => stats.delivery_limit += 1,
     }
 }

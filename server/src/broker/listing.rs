@@ -20,6 +20,7 @@ impl Broker {
             queues: self.queues.len() as u64,
             consumers: self.consumers.len() as u64,
             stats: self.totals,
+            dead_letters: self.dead_letters,
             connection_created: self.churn.connection_created,
             connection_closed: self.churn.connection_closed,
             channel_created: self.churn.channel_created,

@@ -3,7 +3,6 @@
 use super::alarm::Alarms;
 use super::auth::Authenticator;
 use super::channel::Targets;
-use super::dead_letter::DeadLetterStats;
 use super::exchange::{ExchangeDefinition, ExchangeType};
 use super::ids::VhostKey;
 use super::limits::VhostLimits;
@@ -102,7 +101,7 @@ impl Broker {
             refused: VecDeque::new(),
             letter: Vec::new(),
             dead_targets: Targets::default(),
-            dead_letters: DeadLetterStats::default(),
+            dead_letters: super::snapshot::DeadLetters::default(),
             holds: Slab::new(),
         };
         let logs: FxHashMap<QueueId, RecoveredQueue> =

@@ -42,6 +42,28 @@ pub struct MessageStats {
     pub reject: u64,
 }
 
+/// Messages that went to dead-letter exchanges, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterStats {
+    /// Refused by consumers.
+    pub rejected: u64,
+    /// Expired.
+    pub expired: u64,
+    /// Dropped by full queues.
+    pub max_length: u64,
+    /// Given back too often.
+    pub delivery_limit: u64,
+}
+
+/// The same by the type of the queue they were in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// In classic queues.
+    pub classic: DeadLetterStats,
+    /// In quorum queues.
+    pub quorum: DeadLetterStats,
+}
+
 /// Counts of everything, and how often things came and went.
 #[derive(Clone, Debug, Default)]
 pub struct OverviewRow {
@@ -61,6 +83,8 @@ pub struct OverviewRow {
     pub messages_unacknowledged: u64,
     /// Message counters over all objects.
     pub stats: MessageStats,
+    /// Dead letters.
+    pub dead_letters: DeadLetters,
     /// Connections ever opened.
     pub connection_created: u64,
     /// Connections ever closed.

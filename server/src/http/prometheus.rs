@@ -17,7 +17,9 @@ use super::overview::{ERLANG_VERSION, cluster_name_of};
 use super::query::Query;
 use super::response::{ApiError, Body, Outcome, empty, json_bytes, set};
 use super::server::{Replying, Server, unix_ms};
-use crate::broker::snapshot::{ChannelRow, ExchangeRow, Logins, MessageStats, OverviewRow, Sums};
+use crate::broker::snapshot::{
+    ChannelRow, DeadLetters, ExchangeRow, Logins, MessageStats, OverviewRow, Sums,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -417,7 +419,7 @@ fn tail_blocks(server: &Server, registry: Registry, node: Node) -> Vec<Block> {
     let protocol = labels(&[("protocol", "amqp091")]);
     blocks.push(Block::Table(Table::new(PREFIX, &[rabbitmq::GLOBAL], [(protocol.clone(), &node)])));
     blocks.push(by_queue_type(&node.overview.stats));
-    blocks.extend(dead_letters());
+    blocks.extend(dead_letters(&node.overview.dead_letters));
     blocks.push(Block::histogram(
         "rabbitmq_message_size_bytes",
         "Size of messages received from publishers",
@@ -487,8 +489,10 @@ fn by_queue_type(stats: &MessageStats) -> Block {
     Block::Table(Table::new(PREFIX, &[rabbitmq::GLOBAL_BY_TYPE], rows))
 }
 
-/// Dead-lettered messages by reason, with the combinations RabbitMQ has.
-fn dead_letters() -> Vec<Block> {
+/// Dead-lettered messages by reason, with the combinations RabbitMQ has. What goes on here counts
+/// as `at_most_once`, the strategy that RabbitMQ's classic queues have; what goes nowhere is not
+/// counted.
+fn dead_letters(stats: &DeadLetters) -> Vec<Block> {
     const ALL: &[&str] = &["at_least_once", "at_most_once", "disabled"];
     const UNSAFE: &[&str] = &["at_most_once", "disabled"];
     type Strategies = &'static [(&'static str, &'static [&'static str])];
@@ -508,7 +512,16 @@ fn dead_letters() -> Vec<Block> {
         for (kind, strategies) in strategies {
             for strategy in *strategies {
                 let pair = [("queue_type", *kind), ("dead_letter_strategy", *strategy)];
-                samples.push((labels(&pair), 0.0));
+                let by_kind = if *kind == QUORUM { stats.quorum } else { stats.classic };
+                let count = match reason {
+                    _ if *strategy != "at_most_once" => 0,
+                    "delivery_limit" => by_kind.delivery_limit,
+                    "expired" => by_kind.expired,
+                    "maxlen" => by_kind.max_length,
+                    "rejected" => by_kind.rejected,
+                    _ => 0,
+                };
+                samples.push((labels(&pair), float(count)));
             }
         }
         let name = format!("rabbitmq_global_messages_dead_lettered_{reason}_total");

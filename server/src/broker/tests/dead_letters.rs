@@ -206,6 +206,8 @@ fn full_queues_and_lost_patience_make_dead_letters() {
     }
     let letter = node.letter(id, "dead");
     assert_eq!(letter.deaths(), ["quorum delivery_limit 1"]);
+    let counts = node.broker.overview().dead_letters;
+    assert_eq!((counts.classic.max_length, counts.quorum.delivery_limit), (2, 1));
 }
 
 #[test]
