@@ -22,6 +22,7 @@ mod dead_letters;
 mod delayed;
 mod expiry;
 mod limits;
+mod model;
 mod priorities;
 mod replies;
 mod timeouts;
