@@ -560,7 +560,7 @@ fn a_deleted_virtual_host_closes_its_connections() {
     node.with(|broker, ctx| broker.remove(&removal, ctx)).expect("removes");
     assert!(matches!(
         node.effects.requests.as_slice(),
-        [Request::CloseConnection(id, _)] if *id == client
+        [Request::CloseConnection(id, _), Request::Changed(_)] if *id == client
     ));
     node.sync();
     assert!(node.broker.connection_rows(&node.effects).is_empty());

@@ -16,7 +16,7 @@ pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 /// A family is sampled for so long after it was last asked for.
 const WATCHED_FOR_MS: u64 = 60_000;
 /// Objects of one family beyond this have no rates, so that samples stay below a few megabytes.
-const OBJECTS_MAX: usize = 20_000;
+pub(crate) const OBJECTS_MAX: usize = 20_000;
 /// Objects of a family have a history only while there are no more of them than this.
 const HISTORY_OBJECTS_MAX: usize = 100;
 /// Samples of a history: ten minutes.

@@ -9,7 +9,7 @@ use super::call::Call;
 use super::control::ControlHandle;
 use super::prometheus::Telemetries;
 use super::query::{Query, segments};
-use super::rates::{Family, Movement, RateBook, WATCHABLE};
+use super::rates::{Family, Movement, OBJECTS_MAX, RateBook, WATCHABLE};
 use super::response::{ApiError, Body, Outcome, empty, set};
 use super::{
     CorsSettings, HttpSettings, channels, connections, exchanges, overview, queues, resources,
@@ -278,7 +278,13 @@ impl Server {
         match family {
             Family::Overview => {}
             Family::Queue => {
-                let rows = control.queues(None).await?;
+                let mut rows = Vec::new();
+                let mut from = Some(0);
+                while let Some(start) = from.filter(|_| rows.len() < OBJECTS_MAX) {
+                    let (stretch, next) = control.queues_from(None, start).await?;
+                    rows.extend(stretch);
+                    from = next;
+                }
                 let rows = rows.iter().map(|row| (&*row.vhost, &*row.name, queues::counters(row)));
                 self.rates.borrow_mut().sample(family, now_ms, rows);
             }

@@ -4,6 +4,7 @@ mod amqp_tools;
 mod celery;
 mod lapin_programs;
 mod lateness;
+mod management_tools;
 mod node_programs;
 mod patterns;
 #[path = "../support/mod.rs"]

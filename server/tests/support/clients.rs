@@ -110,6 +110,12 @@ pub(crate) fn has_amqp_tools() -> bool {
         || leave_out::<()>("amqp-publish, amqp-get and amqp-consume", "amqp-tools").is_some()
 }
 
+/// Whether RabbitMQ's `rabbitmqadmin` is there; if not, the run says so.
+pub(crate) fn has_rabbitmqadmin() -> bool {
+    succeeds(Command::new("rabbitmqadmin").arg("--help"))
+        || leave_out::<()>("rabbitmqadmin", "rabbitmq-server").is_some()
+}
+
 fn sources(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(language)
 }

@@ -187,3 +187,29 @@ fn other_paths_and_methods_are_refused() {
     let unknown = fake.scrape("/metrics/nope");
     assert_eq!((unknown.status, unknown.body.as_str()), (404, "Unknown Registry"));
 }
+
+/// Goal: no panel of our dashboard stays empty for a misspelt name.
+#[test]
+fn the_dashboard_asks_for_metrics_that_are_served() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(include_str!("../../../grafana/leveret.json")).expect("JSON");
+    let fake = Fake::start();
+    let exposed = read(&fake.scrape("/metrics").body);
+    let name = Regex::new("(?:leveret|rabbitmq)_[a-z0-9_]+").expect("a pattern");
+    let mut asked = 0;
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().expect("an expression");
+            for found in name.find_iter(expression) {
+                let label = ["rabbitmq_cluster", "rabbitmq_node", "rabbitmq_endpoint"];
+                if label.contains(&found.as_str()) {
+                    continue;
+                }
+                let metric = found.as_str().trim_end_matches("_bucket");
+                assert!(exposed.kinds.contains_key(metric), "{metric} in {}", panel["title"]);
+                asked += 1;
+            }
+        }
+    }
+    assert!(30 < asked, "{asked} metrics");
+}
