@@ -68,6 +68,13 @@ pub(crate) fn recover(
     storage: &mut dyn Storage,
     segment_size_new: u64,
 ) -> Result<Found, EngineError> {
+    // A killed process may have left names that a power cut would still take.
+    storage.sync_directory().map_err(|source| EngineError::Io {
+        op: "sync",
+        path: "the log's directory".into(),
+        offset: None,
+        source,
+    })?;
     let Slots { files: slots, newest } = read_slots(storage)?;
     let header = newest.as_ref().map(|(_, header, _)| *header);
     let files = open_files(storage, header.as_ref())?;

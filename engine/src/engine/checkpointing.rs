@@ -36,6 +36,8 @@ pub(super) struct Checkpoints {
 struct Writing {
     start: Lsn,
     sequence: u64,
+    /// Bytes of log it spares a recovery.
+    logged: u64,
     /// Everything in it is below.
     needs: Lsn,
     /// Segments that are not in it.
@@ -197,10 +199,11 @@ impl Engine {
             encode_group(&mut buffer, *group, parts);
         }
         self.index.begin_checkpoint();
-        self.checkpoints.logged = 0;
+        let logged = std::mem::take(&mut self.checkpoints.logged);
         self.checkpoints.writing = Some(Writing {
             start,
             sequence,
+            logged,
             needs: start,
             dead,
             queue: 0,
@@ -242,8 +245,11 @@ impl Engine {
                 Ok(false)
             }
             Stage::Abandoned if writing.pending == 0 => {
-                self.checkpoints.logged += 1; // it is still due
+                let logged = writing.logged;
                 self.checkpoints.writing = None;
+                // What only a checkpoint can free is worth more than a spare. Where there is none,
+                // the next one waits its time.
+                self.checkpoints.logged += if self.give_up_spare()? { logged } else { 1 };
                 Ok(false)
             }
             Stage::Images

@@ -604,3 +604,43 @@ fn a_disk_too_full_for_spill_files_keeps_messages_in_memory_until_there_is_room(
     let found = messages(&mut engine, queue);
     assert!(found.iter().map(|(_, message)| number(message)).eq(0..1500));
 }
+
+/// Goal: a process that was killed may have made files whose names a power cut would still take;
+/// what the next process writes into them must not go with the names.
+#[test]
+fn names_that_a_killed_process_left_are_durable_before_they_are_used() {
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let (mut engine, _) = open(&disk);
+        let queue = engine.create_queue(true).unwrap();
+        engine.sync().unwrap();
+        for tick in 0..seed {
+            engine.submit(tick * 1_000_000).unwrap(); // spares are being made
+            engine.complete().unwrap();
+        }
+        disk.kill();
+        let (mut engine, _) = open(&disk);
+        append(&mut engine, b"kept", &[queue]);
+        engine.sync().unwrap();
+        disk.power_cut();
+        let (mut engine, _) = open(&disk);
+        assert_eq!(messages(&mut engine, queue).len(), 1, "seed {seed}");
+    }
+}
+
+/// Goal: a full disk does not stop checkpoints for good: they take the place of a spare.
+#[test]
+fn a_checkpoint_finds_room_on_a_full_disk() {
+    let disk = SimDisk::new(3);
+    let (mut engine, _) = open(&disk);
+    settle_down(&mut engine, 1); // spares are made
+    for _ in 0..1100 {
+        engine.create_queue(true).unwrap();
+    }
+    engine.put_meta(b"k", &[7; 8000]).unwrap();
+    engine.sync().unwrap();
+    disk.set_capacity(disk.used());
+    settle_down(&mut engine, 1_000_000_000);
+    let size = engine.stats().checkpoint_bytes;
+    assert!(1100 * 64 < size, "{size}");
+}
