@@ -1,9 +1,11 @@
 //! Memory and disk alarms: who is held back, who is not, and what clients are told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use leveret_protocol::method::{Method, MethodId};
+use leveret_protocol::method::{ConfirmSelect, Method, MethodId};
 
 use crate::peer::Peer;
 use crate::support::broker::Broker;
@@ -184,6 +186,39 @@ fn closing_carries_out_what_was_set_aside() {
     peer.close();
     peer.expect(MethodId::CONNECTION_CLOSE_OK);
     assert_eq!(message_count(&broker, "q"), 2);
+}
+
+/// Goal: one connection that floods does not starve another. Method: 100 persistent publishes, each
+/// confirmed before the next, beside a flood; the bound is loose for machines that do much else.
+#[test]
+fn a_flood_does_not_starve_another_publisher() {
+    let broker = Broker::start();
+    let mut flooder = Peer::open(broker.amqp_address(), 0);
+    flooder.declare("flood");
+    let mut other = Peer::open(broker.amqp_address(), 0);
+    other.declare("q");
+    other.call(1, &Method::ConfirmSelect(ConfirmSelect { no_wait: false }));
+    other.expect(MethodId::CONFIRM_SELECT_OK);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = stop.clone();
+    let flood = thread::spawn(move || {
+        while !stopping.load(Ordering::Relaxed) {
+            flooder.publish("flood", &[7; 1024]);
+        }
+    });
+    let mut waits: Vec<Duration> = (0..100)
+        .map(|_| {
+            let started = Instant::now();
+            other.publish("q", b"x");
+            other.expect(MethodId::BASIC_ACK);
+            started.elapsed()
+        })
+        .collect();
+    stop.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+    waits.sort_unstable();
+    assert!(waits[50] < Duration::from_millis(100), "half of the confirms took {:?}", waits[50]);
+    assert!(waits[98] < Duration::from_secs(1), "99 of 100 confirms took {:?}", waits[98]);
 }
 
 #[test]
