@@ -1,5 +1,8 @@
 //! SIGTERM and SIGINT: the first asks the loop to stop, the second ends the process at once. SIGHUP
 //! asks it to read its configuration again.
+//!
+//! SIGXFSZ is only received, so that a write beyond a limit of the file size is an error like any
+//! other, which the log answers with its name, and not the silent end of the process.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -7,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 /// A signal.
@@ -41,6 +44,7 @@ impl Signals {
         let stopping = Arc::new(AtomicBool::new(false));
         let terminate = listen(SIGTERM, &stopping)?;
         let interrupt = listen(SIGINT, &stopping)?;
+        flag::register(SIGXFSZ, Arc::default())?;
         let (hangup, sender) = UnixStream::pair()?;
         low_level::pipe::register(SIGHUP, sender)?;
         Ok(Signals { terminate, interrupt, hangup })

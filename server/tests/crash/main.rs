@@ -8,6 +8,7 @@
 //! run (not its timing).
 
 mod client;
+mod disk;
 mod ledger;
 mod random;
 #[path = "../support/mod.rs"]

@@ -17,6 +17,8 @@ pub(crate) struct Broker {
     folder: TempDir,
     ports: Ports,
     arguments: Vec<String>,
+    /// What it says on standard output and standard error once it is ready.
+    words: Receiver<String>,
 }
 
 #[derive(Clone, Copy)]
@@ -48,15 +50,28 @@ impl Broker {
         started.unwrap_or_else(|output| panic!("the broker did not start: {output}"))
     }
 
+    /// A broker whose folder is a memory disk of so many MiB, which nobody else sees.
+    ///
+    /// # Panics
+    /// When it does not start, or this process may not make user namespaces.
+    pub(crate) fn start_on_tmpfs(size_mib: usize, arguments: &[&str]) -> Broker {
+        let started = Broker::try_start(Some(size_mib), arguments);
+        started.unwrap_or_else(|output| panic!("the broker did not start: {output}"))
+    }
+
     /// A broker with these further arguments. `Err`: what it said instead of being ready.
     pub(crate) fn try_start_with(arguments: &[&str]) -> Result<Broker, String> {
+        Broker::try_start(None, arguments)
+    }
+
+    fn try_start(tmpfs_mib: Option<usize>, arguments: &[&str]) -> Result<Broker, String> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let mut complaint = String::new();
         for _ in 0..START_ATTEMPTS {
             let ports = free_ports();
-            match spawn(folder.path(), ports, &arguments) {
-                Ok(child) => return Ok(Broker { child, folder, ports, arguments }),
+            match spawn(program(tmpfs_mib, folder.path()), folder.path(), ports, &arguments) {
+                Ok((child, words)) => return Ok(Broker { child, folder, ports, arguments, words }),
                 Err(output) => complaint = output,
             }
         }
@@ -124,11 +139,31 @@ impl Broker {
         }
     }
 
+    /// Waits until it ends by itself: its exit status and all it said since it was ready.
+    ///
+    /// # Panics
+    /// When it is still there after 20 seconds.
+    pub(crate) fn wait_for_end(&mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our own child can be waited for") {
+                let words: Vec<String> = self.words.iter().collect();
+                return (status, words.join("\n"));
+            }
+            assert!(Instant::now() < deadline, "the broker did not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Starts it again on the same data and ports, after [`kill`](Broker::kill) or
     /// [`terminate`](Broker::terminate).
     pub(crate) fn start_again(&mut self) {
-        match spawn(self.folder.path(), self.ports, &self.arguments) {
-            Ok(child) => self.child = child,
+        let program = program(None, self.folder.path());
+        match spawn(program, self.folder.path(), self.ports, &self.arguments) {
+            Ok((child, words)) => {
+                self.child = child;
+                self.words = words;
+            }
             Err(complaint) => panic!("the broker did not start again: {complaint}"),
         }
     }
@@ -181,9 +216,27 @@ impl Drop for Broker {
     }
 }
 
-/// Starts the process in `folder`. `Err`: what it said instead of being ready.
-fn spawn(folder: &Path, ports: Ports, arguments: &[String]) -> Result<Child, String> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_leveret"))
+/// What runs the binary: itself, or a shell that mounts a memory disk over the folder first.
+fn program(tmpfs_mib: Option<usize>, folder: &Path) -> Command {
+    let binary = env!("CARGO_BIN_EXE_leveret");
+    let Some(size) = tmpfs_mib else { return Command::new(binary) };
+    let mut command = Command::new("unshare");
+    let script =
+        "mount -t tmpfs -o size=\"$1\"m tmpfs \"$2\" && cd \"$2\" && shift 2 && exec \"$@\"";
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command.arg(size.to_string()).arg(folder).arg(binary);
+    command
+}
+
+/// Starts the process in `folder`, and what it says from then on. `Err`: what it said instead of
+/// being ready.
+fn spawn(
+    mut program: Command,
+    folder: &Path,
+    ports: Ports,
+    arguments: &[String],
+) -> Result<(Child, Receiver<String>), String> {
+    let mut child = program
         .current_dir(folder)
         .arg("--listen")
         .arg(format!("127.0.0.1:{}", ports.amqp))
@@ -200,7 +253,7 @@ fn spawn(folder: &Path, ports: Ports, arguments: &[String]) -> Result<Child, Str
     forward_lines(child.stdout.take().expect("stdout is piped"), sender.clone());
     forward_lines(child.stderr.take().expect("stderr is piped"), sender);
     match await_startup(&lines) {
-        Ok(()) => Ok(child),
+        Ok(()) => Ok((child, lines)),
         Err(output) => {
             let _ = child.kill();
             let status = child.wait().expect("our own child can be waited for");
