@@ -13,6 +13,8 @@ use crate::storage::FileId;
 pub(crate) struct Segment {
     pub(crate) file: FileId,
     pub(crate) salt: u64,
+    /// Whether every block of the file had been written before it was taken.
+    pub(crate) written: bool,
     /// References of durable queues to messages in here, and the bytes they stand for.
     pub(crate) references: u64,
     pub(crate) bytes: u64,
@@ -25,7 +27,16 @@ pub(crate) struct Segment {
 
 impl Segment {
     pub(crate) fn new(file: FileId, salt: u64) -> Segment {
-        Segment { file, salt, references: 0, bytes: 0, volatile: 0, released: 0, released_bytes: 0 }
+        Segment {
+            file,
+            salt,
+            written: true,
+            references: 0,
+            bytes: 0,
+            volatile: 0,
+            released: 0,
+            released_bytes: 0,
+        }
     }
 
     /// A segment of which a checkpoint knows what it holds alive.
@@ -208,6 +219,12 @@ impl SegmentSet {
             segment.drop_references(release.references, release.bytes);
         }
         enough
+    }
+
+    /// How many segments are in use behind this one.
+    pub(crate) fn count_behind(&self, number: u64) -> usize {
+        let behind = self.index(number + 1).unwrap_or(self.segments.len());
+        self.segments.len().saturating_sub(behind)
     }
 
     /// The segments in use, in order.

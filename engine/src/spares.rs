@@ -5,7 +5,7 @@
 //! (*recycled*), or filled with zeroes while commits left the disk room. A file whose space is
 //! merely *reserved* serves where none of those is left; a publish never waits for zeroing.
 //!
-//! [`SPARES_MAX`] files are kept, [`SPARES_HELD`] of them for what makes room or keeps promises:
+//! [`SPARES_MAX`] files are kept ready, [`SPARES_HELD`] of them for what makes room or keeps promises:
 //! settles, deletes, relocation, checkpoints. A full disk so refuses publishes long before it
 //! could break an acknowledgement.
 //!
@@ -42,6 +42,8 @@ pub(crate) struct Spares {
     work: Option<Work>,
     /// When to ask the disk for more again after it had none.
     retry: Retry,
+    /// Since when there are more files than are kept.
+    surplus_since_ns: Option<u64>,
     zeroed_bytes: u64,
 }
 
@@ -92,6 +94,7 @@ impl Spares {
             unreserved: Vec::new(),
             work: None,
             retry: Retry::AtOnce,
+            surplus_since_ns: None,
             zeroed_bytes: 0,
         };
         for file in found {
@@ -123,7 +126,12 @@ impl Spares {
         self.zeroed_bytes
     }
 
-    /// A file for a new segment.
+    /// Whether there is a file with all its blocks written.
+    pub(crate) fn has_written(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// A file for a new segment, and whether all its blocks were written.
     ///
     /// # Errors
     /// [`EngineError::Full`] if there is none for this claim and the disk has no room either.
@@ -131,35 +139,38 @@ impl Spares {
         &mut self,
         claim: Claim,
         storage: &mut dyn Storage,
-    ) -> Result<FileId, EngineError> {
+    ) -> Result<(FileId, bool), EngineError> {
         let kept = match claim {
             Claim::Publish => SPARES_HELD,
             Claim::Held => 0,
         };
         if kept < self.count() {
-            let file = self.written.pop().or_else(|| self.reserved.pop());
-            if let Some(file) = file.or_else(|| self.stop_zeroing()) {
-                return Ok(file);
+            if let Some(file) = self.written.pop() {
+                return Ok((file, true));
+            }
+            if let Some(file) = self.reserved.pop().or_else(|| self.stop_zeroing()) {
+                return Ok((file, false));
             }
         }
         if claim == Claim::Publish && self.is_disk_full() {
             return Err(EngineError::Full); // asked again by the clock, not by every publish
         }
-        self.make_now(storage)
+        self.make_now(storage).map(|file| (file, false))
     }
 
     /// Takes in a file that the log needs no longer, or removes it if there are enough, or if
-    /// somebody still looks at what it holds.
+    /// somebody still looks at what it holds. `activated` files are segments already, but empty.
     ///
     /// # Errors
     /// The file cannot be removed.
     pub(crate) fn recycle(
         &mut self,
         file: FileId,
+        activated: usize,
         storage: &mut dyn Storage,
     ) -> Result<(), EngineError> {
         self.retry = Retry::AtOnce;
-        if self.count() < SPARES_MAX && storage.reclaim(file) {
+        if self.count() + activated < RECYCLED_MAX && storage.reclaim(file) {
             self.put(file, storage);
             return Ok(());
         }
@@ -179,7 +190,8 @@ impl Spares {
     }
 
     /// Starts the next step, if one is due: at the end of a tick. Only where the disk has nothing
-    /// more urgent is a file zeroed. Returns when to call again at the latest.
+    /// more urgent is a file zeroed. `activated` files are segments already, but empty. Returns when
+    /// to call again at the latest.
     ///
     /// # Errors
     /// A file cannot be made, though there is room.
@@ -187,14 +199,16 @@ impl Spares {
         &mut self,
         now_ns: u64,
         idle: bool,
+        activated: usize,
         storage: &mut dyn Storage,
     ) -> Result<Option<u64>, EngineError> {
         if self.retry == Retry::Later {
             self.retry = Retry::At(now_ns + RETRY_NS);
         }
+        self.trim(now_ns, idle, activated, storage)?;
         if self.work.is_none() {
             let waits = matches!(self.retry, Retry::At(at) if now_ns < at);
-            if self.count() < SPARES_MAX && !waits {
+            if self.count() + activated < SPARES_MAX && !waits {
                 self.work = self.begin_file(storage)?;
             } else if idle && SPARES_HELD <= self.count() {
                 // One file less must not be one too few while a step is under way.
@@ -207,6 +221,29 @@ impl Spares {
         match self.retry {
             Retry::At(at) if self.work.is_none() => Ok(Some(at)),
             Retry::At(_) | Retry::AtOnce | Retry::Later => Ok(None),
+        }
+    }
+
+    /// Removes a file that was not wanted again soon.
+    fn trim(
+        &mut self,
+        now_ns: u64,
+        idle: bool,
+        activated: usize,
+        storage: &mut dyn Storage,
+    ) -> Result<(), EngineError> {
+        if self.count() + activated <= SPARES_MAX {
+            self.surplus_since_ns = None;
+            return Ok(());
+        }
+        let since_ns = *self.surplus_since_ns.get_or_insert(now_ns);
+        if !idle || now_ns < since_ns + SURPLUS_NS {
+            return Ok(());
+        }
+        self.surplus_since_ns = None;
+        match self.reserved.pop().or_else(|| self.written.pop()) {
+            Some(file) => remove(file, storage),
+            None => Ok(()),
         }
     }
 
@@ -377,9 +414,13 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
 
 /// Files kept ready.
 pub(crate) const SPARES_MAX: usize = 3;
+/// Files kept when several come back at once: they will be wanted again as soon.
+const RECYCLED_MAX: usize = 5;
 /// Files that publishes leave alone.
 pub(crate) const SPARES_HELD: usize = 2;
 const _: () = assert!(SPARES_HELD < SPARES_MAX, "publishes can have the rest");
+/// More are kept for this long.
+const SURPLUS_NS: u64 = 1_000_000_000;
 /// A full disk is asked again after this long.
 const RETRY_NS: u64 = 500_000_000;
 const SEGMENT_SUFFIX: &str = ".seg";
@@ -402,7 +443,7 @@ mod tests {
     /// Ticks until nothing is left to do, as the engine would.
     fn settle(spares: &mut Spares, now_ns: u64, idle: bool, storage: &mut SimStorage) {
         loop {
-            spares.tend(now_ns, idle, storage).unwrap();
+            spares.tend(now_ns, idle, 0, storage).unwrap();
             if !spares.work.is_some_and(|work| work.in_flight) {
                 return;
             }
@@ -449,21 +490,42 @@ mod tests {
         let mut storage = disk.storage();
         let mut spares = pool(&mut storage);
         settle(&mut spares, 1, false, &mut storage);
-        let used = spares.take(Claim::Publish, &mut storage).unwrap();
+        let (used, written) = spares.take(Claim::Publish, &mut storage).unwrap();
+        assert!(!written);
         storage.write(used, 0, &vec![1; 1 << 20]).unwrap();
         disk.set_capacity(disk.used());
         let refused = spares.take(Claim::Publish, &mut storage);
         assert!(matches!(refused, Err(EngineError::Full)));
         assert!(spares.is_disk_full());
-        spares.recycle(used, &mut storage).unwrap();
+        spares.recycle(used, 0, &mut storage).unwrap();
         assert!(!spares.is_disk_full());
-        assert_eq!(spares.take(Claim::Publish, &mut storage).unwrap(), used, "written before");
+        assert_eq!(spares.take(Claim::Publish, &mut storage).unwrap(), (used, true));
         let refused = spares.take(Claim::Publish, &mut storage);
         assert!(matches!(refused, Err(EngineError::Full)));
         for _ in 0..2 {
             spares.take(Claim::Held, &mut storage).unwrap();
         }
         assert!(matches!(spares.take(Claim::Held, &mut storage), Err(EngineError::Full)));
+    }
+
+    #[test]
+    fn what_comes_back_at_once_is_kept_for_a_second() {
+        let disk = SimDisk::new(8);
+        let mut storage = disk.storage();
+        let mut spares = pool(&mut storage);
+        for number in 0..9 {
+            let file = storage.create(&format!("used {number}"), SIZE).unwrap();
+            spares.recycle(file, 0, &mut storage).unwrap();
+        }
+        assert_eq!((spares.count(), disk.names().len()), (5, 5));
+        let mut counts = Vec::new();
+        for second in 0..6 {
+            spares.tend(second * SURPLUS_NS, false, 0, &mut storage).unwrap();
+            settle(&mut spares, second * SURPLUS_NS, true, &mut storage);
+            counts.push(spares.count());
+        }
+        assert_eq!(counts, [5, 4, 4, 3, 3, 3]);
+        assert_eq!(disk.names().len(), 3);
     }
 
     #[test]
@@ -478,7 +540,7 @@ mod tests {
         disk.set_capacity(3 * SIZE);
         settle(&mut spares, RETRY_NS, false, &mut storage);
         assert_eq!(spares.count(), 1);
-        assert_eq!(spares.tend(RETRY_NS, false, &mut storage).unwrap(), Some(1 + RETRY_NS));
+        assert_eq!(spares.tend(RETRY_NS, false, 0, &mut storage).unwrap(), Some(1 + RETRY_NS));
         settle(&mut spares, 1 + RETRY_NS, false, &mut storage);
         assert_eq!((spares.count(), spares.is_disk_full()), (3, false));
     }
@@ -503,7 +565,7 @@ mod tests {
         let mut storage = SimDisk::new(5).storage();
         let mut spares = pool(&mut storage);
         settle(&mut spares, 1, false, &mut storage);
-        spares.tend(1, true, &mut storage).unwrap();
+        spares.tend(1, true, 0, &mut storage).unwrap();
         for _ in 0..2 {
             spares.take(Claim::Held, &mut storage).unwrap();
         }
@@ -512,7 +574,7 @@ mod tests {
         let mut done = Vec::new();
         storage.wait(&mut done);
         spares.on_step(done.pop().unwrap().result, &mut storage).unwrap();
-        assert_eq!(spares.take(Claim::Held, &mut storage).unwrap(), file);
+        assert_eq!(spares.take(Claim::Held, &mut storage).unwrap(), (file, false));
         assert_eq!(spares.count(), 0);
     }
 
@@ -538,15 +600,15 @@ mod tests {
         let mut spares = pool(&mut storage);
         settle(&mut spares, 1, false, &mut storage);
         disk.fail_write(0);
-        spares.tend(1, true, &mut storage).unwrap();
+        spares.tend(1, true, 0, &mut storage).unwrap();
         let mut done = Vec::new();
         storage.wait(&mut done);
         spares.on_step(done.pop().unwrap().result, &mut storage).unwrap();
         assert_eq!((spares.count(), disk.names().len()), (2, 2));
-        spares.tend(1, false, &mut storage).unwrap();
+        spares.tend(1, false, 0, &mut storage).unwrap();
         disk.fail_directory_sync();
         let failure = loop {
-            spares.tend(1 + RETRY_NS, false, &mut storage).unwrap();
+            spares.tend(1 + RETRY_NS, false, 0, &mut storage).unwrap();
             storage.wait(&mut done);
             if let Err(failure) = spares.on_step(done.pop().unwrap().result, &mut storage) {
                 break failure;

@@ -216,6 +216,9 @@ pub trait Storage: fmt::Debug {
     /// Starts an operation.
     fn submit(&mut self, operation: Operation);
 
+    /// Whether [`Storage::poll`] would find something, as far as can be told without a system call.
+    fn has_finished(&mut self) -> bool;
+
     /// Moves what has finished to the end of `done`; never blocks.
     fn poll(&mut self, done: &mut Vec<Completion>);
 

@@ -35,6 +35,8 @@ pub(crate) struct Wal {
     durable: Lsn,
     /// The segment being filled.
     active: u64,
+    /// Whether the next batch goes to the next segment, though the active one has room.
+    leaves: bool,
     /// Whether messages and definitions are refused for want of disk space.
     refuses: bool,
     /// Segments whose header is not durable yet.
@@ -123,6 +125,7 @@ impl Wal {
             end: position.end,
             durable: position.end,
             active,
+            leaves: false,
             refuses: false,
             unready: Vec::new(),
             resident: VecDeque::new(),
@@ -196,12 +199,13 @@ impl Wal {
             self.seal();
         }
         let mut start = self.end.max(self.segments.start(self.active));
-        if self.segments.end(self.active).0 < start.0 + size as u64 {
+        if self.leaves || self.segments.end(self.active).0 < start.0 + size as u64 {
             if let Err(error) = self.activate_next(claim, storage) {
                 self.refuses |= matches!(error, EngineError::Full);
                 return Err(error);
             }
             self.active += 1;
+            self.leaves = false;
             self.review_refusal();
             start = self.segments.start(self.active);
         }
@@ -282,6 +286,23 @@ impl Wal {
             && end.saturating_sub(position) < self.segment_size / 2
     }
 
+    /// Leaves the active segment early if its blocks were never written and there is a spare whose
+    /// blocks were: each commit costs half from then on. What is left of the old one comes back
+    /// with its file.
+    ///
+    /// # Errors
+    /// The next segment cannot be made.
+    pub(crate) fn leave_unwritten(&mut self, storage: &mut dyn Storage) -> Result<(), EngineError> {
+        let written = self.segments.get(self.active).is_some_and(|active| active.written);
+        let next = self.segments.get(self.active + 1).is_some();
+        if written || next || !self.spares.has_written() {
+            return Ok(());
+        }
+        self.activate_next(Claim::Publish, storage)?;
+        self.leaves = self.segments.get(self.active + 1).is_some_and(|next| next.written);
+        Ok(())
+    }
+
     /// Keeps the spare pool filled: at the end of a tick. `idle` says that the disk has nothing to
     /// do. Returns when to call again at the latest.
     ///
@@ -295,7 +316,7 @@ impl Wal {
     ) -> Result<Option<u64>, EngineError> {
         // A log that is hardly used need not be fast: nothing is zeroed for it.
         let used = self.segment_size / USED_PART <= self.end.0 - self.opened.0;
-        let next_ns = self.spares.tend(now_ns, idle && used, storage);
+        let next_ns = self.spares.tend(now_ns, idle && used, self.activated(), storage);
         self.review_refusal();
         next_ns
     }
@@ -329,7 +350,7 @@ impl Wal {
     ) -> Result<(), EngineError> {
         assert!(self.segments.end(number) <= self.durable, "segment {number} is written to");
         let segment = self.segments.remove(number);
-        let recycled = self.spares.recycle(segment.file, storage);
+        let recycled = self.spares.recycle(segment.file, self.activated(), storage);
         self.review_refusal();
         recycled
     }
@@ -349,16 +370,21 @@ impl Wal {
         if self.refuses || !self.spares.is_disk_full() {
             return self.refuses;
         }
-        let next = usize::from(self.segments.get(self.active + 1).is_some());
+        let next = self.activated();
         let end = self.batch.lsn().0 + self.batch.len() as u64;
         let room = self.segments.end(self.active).0.saturating_sub(end);
         self.spares.count() + next <= SPARES_HELD && room < self.segment_size / LAST_PART
     }
 
+    /// Segments behind the active one: none, or one, or what a transaction reserved.
+    fn activated(&self) -> usize {
+        self.segments.count_behind(self.active)
+    }
+
     /// Publishes are refused once the disk is full and what is left is held for others, until there
     /// is a segment more than that.
     fn review_refusal(&mut self) {
-        let next = usize::from(self.segments.get(self.active + 1).is_some());
+        let next = self.activated();
         let wanted = SPARES_HELD + usize::from(self.refuses);
         self.refuses = self.spares.is_disk_full() && self.spares.count() + next < wanted;
     }
@@ -522,9 +548,11 @@ impl Wal {
         claim: Claim,
         storage: &mut dyn Storage,
     ) -> Result<(FileId, Vec<u8>), EngineError> {
-        let file = self.spares.take(claim, storage)?;
+        let (file, written) = self.spares.take(claim, storage)?;
         let salt = storage.random();
-        self.segments.insert(number, Segment::new(file, salt));
+        let mut segment = Segment::new(file, salt);
+        segment.written = written;
+        self.segments.insert(number, segment);
         let header = SegmentHeader {
             store: self.identity.store,
             segment: number,

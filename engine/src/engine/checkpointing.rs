@@ -381,7 +381,10 @@ impl Engine {
             Ok(_) if writing.stage == Stage::Header => writing.stage = Stage::Done,
             Ok(_) => {}
             // The slot is void now; the other one counts until there is room again.
-            Err(fault) if fault.is_full() => writing.stage = Stage::Abandoned,
+            Err(fault) if fault.is_full() => {
+                writing.stage = Stage::Abandoned;
+                self.give_up_spare()?; // for the next attempt, which will bring more back
+            }
             Err(fault) => return Err(self.poison(fault, file)),
         }
         Ok(())

@@ -156,7 +156,7 @@ mod tests {
                 engine.complete().unwrap();
             }
             assert!(!engine.is_full());
-            assert!(20 < fill(&mut engine, queue, &mut now_ns).len());
+            assert!(5 < fill(&mut engine, queue, &mut now_ns).len());
         }
     }
 
@@ -220,6 +220,26 @@ mod tests {
         while !engine.complete().unwrap().loaded.contains(&ticket) {}
         assert!(engine.recycle(1).unwrap());
         assert!(!engine.wal.segments.iter().any(|(number, _)| number == 1));
+    }
+
+    #[test]
+    fn a_log_in_use_moves_to_written_blocks_as_soon_as_it_is_idle() {
+        let disk = SimDisk::new(1);
+        let mut engine = open(&disk);
+        let queue = engine.create_queue(true).unwrap();
+        let mut now_ns = 0;
+        for _ in 0..4 {
+            engine.append(&[b"message"], true, &[queue]).unwrap();
+            for _ in 0..10 {
+                run(&mut engine, &mut now_ns);
+            }
+        }
+        let segments = engine.wal.segments.iter();
+        let found: Vec<bool> = segments.map(|(_, segment)| segment.written).collect();
+        assert_eq!(found, [false, true], "and not again: a written one is never left early");
+        disk.power_cut();
+        let engine = open(&disk);
+        assert_eq!(engine.messages(queue), 4);
     }
 
     #[test]

@@ -527,6 +527,10 @@ impl Storage for SimStorage {
         self.pending.push(Pending { token, file, offset, work });
     }
 
+    fn has_finished(&mut self) -> bool {
+        !self.pending.is_empty()
+    }
+
     fn poll(&mut self, done: &mut Vec<Completion>) {
         while !self.pending.is_empty() && !self.disk.0.borrow_mut().random.chance(3) {
             self.finish_one(done);

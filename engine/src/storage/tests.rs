@@ -38,8 +38,13 @@ fn keeps_the_contract(mut storage: Box<dyn Storage>) {
     assert_eq!(zeroes, [0; 512]);
 
     let data = vec![Bytes::from(vec![7; 4096]), Bytes::from(vec![8; 8192])];
+    assert!(!storage.has_finished());
     storage.submit(operation(1, file, Verb::WriteSync { offset: 4096, data }));
-    storage.wait(&mut Vec::new());
+    while !storage.has_finished() {}
+    let mut done = Vec::new();
+    storage.wait(&mut done);
+    assert_eq!(done.len(), 1);
+    assert!(!storage.has_finished());
     let data = vec![Bytes::from_static(b"unsynced")];
     storage.submit(operation(2, file, Verb::Write { offset: 32768, data }));
     assert!(finish(storage, 1)[0].result.is_ok());

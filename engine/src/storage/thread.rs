@@ -25,6 +25,8 @@ pub(super) struct ThreadStorage {
     commit: Worker,
     background: Worker,
     completions: Receiver<Completion>,
+    /// Taken from there already.
+    finished: Vec<Completion>,
     wakeups: PipeReader,
 }
 
@@ -50,7 +52,7 @@ impl ThreadStorage {
         let (done, completions) = channel();
         let commit = Worker::start("log-commit", done.clone(), wake.try_clone()?)?;
         let background = Worker::start("log-background", done, wake)?;
-        Ok(ThreadStorage { files, commit, background, completions, wakeups })
+        Ok(ThreadStorage { files, commit, background, completions, finished: Vec::new(), wakeups })
     }
 
     fn drain_wakeups(&mut self) {
@@ -178,13 +180,22 @@ impl Storage for ThreadStorage {
         }
     }
 
+    fn has_finished(&mut self) -> bool {
+        self.finished.extend(self.completions.try_iter());
+        !self.finished.is_empty()
+    }
+
     fn poll(&mut self, done: &mut Vec<Completion>) {
         self.drain_wakeups(); // before looking, so that none is missed
+        done.append(&mut self.finished);
         done.extend(self.completions.try_iter());
     }
 
     fn wait(&mut self, done: &mut Vec<Completion>) {
-        done.push(self.completions.recv().expect("the workers live as long as the storage"));
+        if self.finished.is_empty() {
+            let completion = self.completions.recv();
+            done.push(completion.expect("the workers live as long as the storage"));
+        }
         self.poll(done);
     }
 

@@ -150,7 +150,8 @@ impl Flight {
         };
         let source = match usize::try_from(result) {
             Ok(count) if count == expected => return None,
-            Ok(_) => io::ErrorKind::UnexpectedEof.into(), // short: at the file's or the disk's end
+            Ok(_) if op == "write" => io::ErrorKind::StorageFull.into(), // short: no room for all
+            Ok(_) => io::ErrorKind::UnexpectedEof.into(),
             Err(_) => io::Error::from_raw_os_error(-result),
         };
         Some(Fault { op, offset: self.offset, source })
@@ -255,6 +256,10 @@ impl Storage for UringStorage {
             },
         };
         self.launch(Flight { token, file, offset, payload });
+    }
+
+    fn has_finished(&mut self) -> bool {
+        !self.refused.is_empty() || !self.ring.completion().is_empty()
     }
 
     fn poll(&mut self, done: &mut Vec<Completion>) {

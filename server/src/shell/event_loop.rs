@@ -294,7 +294,7 @@ impl EventLoop {
             self.look_at_gauge();
             self.answer_control();
             self.release_held();
-            self.read_ready(now_ns);
+            self.read_ready(now_ns)?;
             self.note_blocked();
             self.call_session_timers();
             self.end_read();
@@ -465,6 +465,19 @@ impl EventLoop {
             );
             self.spill_reported = true;
         }
+    }
+
+    /// Takes what the disk has finished and hands it the next batch, in the middle of a tick.
+    fn keep_disk_busy(&mut self, now_ns: u64) -> Result<(), EngineError> {
+        if self.core.engine.has_finished() {
+            self.disk_finished = true;
+            self.take_completions(now_ns)?;
+        }
+        let batch = self.core.engine.batch();
+        if self.core.engine.submit_early(now_ns)? {
+            self.measure_early(batch, now_ns);
+        }
+        Ok(())
     }
 
     /// Ends the tick for the log.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use leveret_engine::EngineError;
 use leveret_protocol::method::MethodId;
 use leveret_protocol::reply::{ReplyCode, Scope};
 use leveret_protocol::session::Event;
@@ -78,19 +79,26 @@ impl EventLoop {
         self.make_ready(id);
     }
 
-    /// Reads from connections in turn until everybody was served or the tick is full.
-    pub(super) fn read_ready(&mut self, started_ns: u64) {
+    /// Reads from connections in turn until everybody was served or the tick is full. Between two
+    /// of them the disk gets its next batch: it need not wait for all.
+    ///
+    /// # Errors
+    /// The log has failed.
+    pub(super) fn read_ready(&mut self, started_ns: u64) -> Result<(), EngineError> {
         let mut read_size = 0;
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.pop_front() else { break };
             let size = self.serve(id);
             self.pressure.note_read(size);
             read_size += size;
-            let spent_ns = self.core.clock.now_ns() - started_ns;
+            let now_ns = self.core.clock.now_ns();
+            self.keep_disk_busy(now_ns)?;
+            let spent_ns = now_ns - started_ns;
             if TICK_READ_SIZE_MAX <= read_size || TICK_READ_NS_MAX <= spent_ns {
                 break;
             }
         }
+        Ok(())
     }
 
     /// Lets one connection read and be heard. Returns how many bytes came.

@@ -81,6 +81,12 @@ impl EventLoop {
         }
     }
 
+    /// Notes a batch that was handed to the disk in the middle of a tick.
+    pub(super) fn measure_early(&mut self, batch: BatchId, now_ns: u64) {
+        self.measures.on_filled(batch);
+        self.measure_submitted(now_ns);
+    }
+
     /// Notes what was handed to the disk.
     pub(super) fn measure_submitted(&mut self, now_ns: u64) {
         let (commits, log_bytes) = self.core.engine.commit_counts();
