@@ -194,12 +194,11 @@ fn map_beside_staged(directory: &Path, run_ns: u64) -> io::Result<()> {
 
 fn store(map: &MmapRaw, offset: usize, data: &[u8]) {
     assert!(offset + data.len() <= map.len(), "inside the map");
+    let target = map.as_mut_ptr().wrapping_add(offset);
     // JUSTIFICATION: what is measured is a store into a map of a file, which safe Rust cannot make.
     // SAFETY: the range is inside the map, which lives as long as the borrow; the file is ours alone
     // and does not shrink; nobody holds a reference into the map.
-    unsafe {
-        std::ptr::copy_nonoverlapping(data.as_ptr(), map.as_mut_ptr().add(offset), data.len());
-    }
+    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), target, data.len()) }
 }
 
 /// Sectors and flushes that reached a device so far.
@@ -263,7 +262,8 @@ impl LoopImage {
         let source = run("findmnt", &[&arguments[..], &[mounted.as_os_str()]].concat());
         let mut image = LoopImage { mounted, device: std::ffi::OsString::new() };
         let source = PathBuf::from(source?.trim());
-        image.device = source.file_name().ok_or("findmnt names no device")?.to_owned();
+        let device = source.file_name().ok_or("findmnt names no device")?;
+        device.clone_into(&mut image.device);
         Ok(image)
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ pub(crate) struct Broker {
     ports: Ports,
     arguments: Vec<String>,
     /// What it says on standard output and standard error once it is ready.
-    words: Receiver<String>,
+    words: Mutex<Receiver<String>>,
 }
 
 #[derive(Clone, Copy)]
@@ -71,7 +72,10 @@ impl Broker {
         for _ in 0..START_ATTEMPTS {
             let ports = free_ports();
             match spawn(program(tmpfs_mib, folder.path()), folder.path(), ports, &arguments) {
-                Ok((child, words)) => return Ok(Broker { child, folder, ports, arguments, words }),
+                Ok((child, words)) => {
+                    let words = Mutex::new(words);
+                    return Ok(Broker { child, folder, ports, arguments, words });
+                }
                 Err(output) => complaint = output,
             }
         }
@@ -147,7 +151,8 @@ impl Broker {
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child can be waited for") {
-                let words: Vec<String> = self.words.iter().collect();
+                let words = self.words.get_mut().expect("nobody panics while reading it");
+                let words: Vec<String> = words.iter().collect();
                 return (status, words.join("\n"));
             }
             assert!(Instant::now() < deadline, "the broker did not end");
@@ -162,7 +167,7 @@ impl Broker {
         match spawn(program, self.folder.path(), self.ports, &self.arguments) {
             Ok((child, words)) => {
                 self.child = child;
-                self.words = words;
+                self.words = Mutex::new(words);
             }
             Err(complaint) => panic!("the broker did not start again: {complaint}"),
         }
