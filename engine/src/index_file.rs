@@ -329,7 +329,13 @@ impl IndexFiles {
         let mut count = 1;
         let left = self.pages_per_file - first.0 % self.pages_per_file;
         let max = left.min(LOAD_PAGES_MAX).min(self.cache.sets());
-        while count < max && pages.next() == Some(PageId(first.0 + count)) {
+        while count < max {
+            let next = PageId(first.0 + count);
+            // What is on its way to the disk may be read as what was there before: an older version
+            // of the same page even, which nothing would tell from the newer one.
+            if pages.next() != Some(next) || self.is_on_its_way(next) {
+                break;
+            }
             count += 1;
         }
         self.loads.push(Load { ticket, first, count, stale: false });
@@ -339,6 +345,10 @@ impl IndexFiles {
             lane: Lane::Background,
             verb: Verb::Read { offset, len: count as usize * PAGE_SIZE },
         });
+    }
+
+    fn is_on_its_way(&self, page: PageId) -> bool {
+        self.staged.contains_key(&page) || self.writes.iter().any(|write| write.covers(page))
     }
 
     /// Takes in what a load brought.
