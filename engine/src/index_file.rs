@@ -7,8 +7,9 @@
 //! sync a file covers all queues, and no write needs a second one beside it.
 //!
 //! Pages are caches of the log, never evidence: one that is missing or damaged is rebuilt from the
-//! log. A failed write or a full disk stops the paging, not the engine: what could not be written
-//! stays in memory.
+//! log. A full disk stops the paging, not the engine: what finds no page stays in memory. A failed
+//! write or sync poisons the engine like one of the log: the file may still hold an older version
+//! of the page, which passes every check, and no checkpoint may name that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -52,8 +53,6 @@ pub(crate) struct IndexFiles {
     lost: Vec<PageId>,
     /// Files were made whose names may not be durable.
     names_changed: bool,
-    /// A write failed: nothing more is paged out.
-    stopped: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +68,6 @@ struct Write {
     number: u64,
     first: PageId,
     bytes: Bytes,
-    failed: bool,
 }
 
 #[derive(Debug)]
@@ -159,7 +157,6 @@ impl IndexFiles {
             retired: Vec::new(),
             lost: Vec::new(),
             names_changed: false,
-            stopped: false,
         };
         for page in used {
             index.set_used(page);
@@ -198,7 +195,7 @@ impl IndexFiles {
 
     /// The queue that should hand out a page now, if entries take more memory than they should.
     pub(crate) fn next_to_page(&mut self) -> Option<QueueId> {
-        if self.filled.len() <= self.resident_pages_max || self.stopped {
+        if self.filled.len() <= self.resident_pages_max {
             return None;
         }
         self.filled.pop_front()
@@ -260,7 +257,7 @@ impl IndexFiles {
         }
         self.next_write += 1;
         let number = self.next_write;
-        self.writes.push(Write { number, first, bytes: bytes.clone(), failed: false });
+        self.writes.push(Write { number, first, bytes: bytes.clone() });
         storage.submit(Operation {
             token: Purpose::PageWrite(number).token(),
             file,
@@ -269,21 +266,21 @@ impl IndexFiles {
         });
     }
 
-    /// Takes note of a finished write. One that failed stays in memory for good: after a restart
-    /// its pages are rebuilt from the log.
-    pub(crate) fn on_written(&mut self, number: u64, failed: bool) {
-        if failed {
-            self.stopped = true;
-            let write = self.writes.iter_mut().find(|write| write.number == number);
-            write.expect("it was under way").failed = true;
-        } else {
-            self.writes.retain(|write| write.number != number);
-        }
+    /// Takes note of a finished write.
+    pub(crate) fn on_written(&mut self, number: u64) {
+        self.writes.retain(|write| write.number != number);
+    }
+
+    /// The file of a write under way.
+    pub(crate) fn file_of_write(&self, number: u64) -> FileId {
+        let write = self.writes.iter().find(|write| write.number == number);
+        let write = write.expect("it is under way");
+        self.place(write.first).expect("a stored page has a file").0
     }
 
     /// Whether pages are on their way to the disk.
     pub(crate) fn is_writing(&self) -> bool {
-        !self.staged.is_empty() || self.writes.iter().any(|write| !write.failed)
+        !self.staged.is_empty() || !self.writes.is_empty()
     }
 
     /// Looks for page `number` of `queue` in memory.

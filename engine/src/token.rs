@@ -19,8 +19,8 @@ pub(crate) enum Purpose {
     PageLoad(u64),
     /// A part of the checkpoint being written.
     Checkpoint,
-    /// A sync of an index file that the checkpoint being written names.
-    IndexSync,
+    /// A sync of this index file, which the checkpoint being written names.
+    IndexSync(u32),
     /// A write of the chunk of transient messages with this number.
     SpillWrite(u64),
     /// A read of such a chunk with this ticket.
@@ -37,7 +37,7 @@ impl Purpose {
             Purpose::PageWrite(number) => (3, number),
             Purpose::PageLoad(ticket) => (4, ticket),
             Purpose::Checkpoint => (5, 0),
-            Purpose::IndexSync => (6, 0),
+            Purpose::IndexSync(file) => (6, u64::from(file)),
             Purpose::SpillWrite(chunk) => (8, chunk),
             Purpose::SpillLoad(ticket) => (9, ticket),
         };
@@ -55,7 +55,7 @@ impl Purpose {
             3 => Purpose::PageWrite(number),
             4 => Purpose::PageLoad(number),
             5 => Purpose::Checkpoint,
-            6 => Purpose::IndexSync,
+            6 => Purpose::IndexSync(u32::try_from(number).expect("made from one")),
             8 => Purpose::SpillWrite(number),
             9 => Purpose::SpillLoad(number),
             kind => unreachable!("no operation was submitted for purpose {kind}"),
@@ -74,9 +74,8 @@ mod tests {
     fn purposes_survive_the_trip() {
         let numbered = [Purpose::Header, Purpose::Load, Purpose::PageWrite, Purpose::PageLoad];
         let numbered = numbered.map(|purpose| purpose(NUMBER_MASK));
-        for purpose in [Purpose::Commit, Purpose::Spare, Purpose::Checkpoint, Purpose::IndexSync]
-            .into_iter()
-            .chain(numbered)
+        for purpose in
+            [Purpose::Commit, Purpose::Spare, Purpose::Checkpoint].into_iter().chain(numbered)
         {
             assert_eq!(Purpose::of(purpose.token()), purpose);
         }

@@ -338,7 +338,7 @@ impl Engine {
         writing.stage = Stage::Syncs;
         for file in self.index.take_dirty() {
             writing.pending += 1;
-            let (token, verb) = (Purpose::IndexSync.token(), Verb::Sync);
+            let (token, verb) = (Purpose::IndexSync(file.0).token(), Verb::Sync);
             self.storage.submit(Operation { token, file, lane: Lane::Background, verb });
         }
         Ok(())
@@ -390,11 +390,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes note that an index file was synced or not. Its pages are caches: what is damaged
-    /// after a power cut is rebuilt.
-    pub(super) fn on_index_synced(&mut self) {
+    /// Takes note that an index file was synced.
+    pub(super) fn on_index_synced(
+        &mut self,
+        file: FileId,
+        result: Result<Bytes, Fault>,
+    ) -> Result<(), EngineError> {
+        result.map_err(|fault| self.poison(fault, file))?;
         let writing = self.checkpoints.writing.as_mut().expect("a checkpoint is being written");
         writing.pending -= 1;
+        Ok(())
     }
 
     /// The checkpoint is durable: what only the one before needed is free.

@@ -240,7 +240,11 @@ impl Engine {
                     self.relocation.on_loaded(Ticket(ticket));
                     self.loaded.push(Ticket(ticket));
                 }
-                Purpose::PageWrite(number) => self.index.on_written(number, result.is_err()),
+                Purpose::PageWrite(number) => {
+                    let file = self.index.file_of_write(number);
+                    result.map_err(|fault| self.poison(fault, file))?;
+                    self.index.on_written(number);
+                }
                 Purpose::PageLoad(ticket) => {
                     self.index.on_loaded(Ticket(ticket), result);
                     self.relocation.on_loaded(Ticket(ticket));
@@ -248,7 +252,7 @@ impl Engine {
                     self.loaded.push(Ticket(ticket));
                 }
                 Purpose::Checkpoint => self.on_checkpoint_written(result)?,
-                Purpose::IndexSync => self.on_index_synced(),
+                Purpose::IndexSync(file) => self.on_index_synced(FileId(file), result)?,
                 Purpose::SpillWrite(chunk) => self.on_spill_written(chunk, result),
                 Purpose::SpillLoad(ticket) => {
                     self.spill.on_read(Ticket(ticket), result, self.storage.as_mut());
