@@ -116,6 +116,7 @@ fn open(disk: &SimDisk, now: Now) -> (Broker, Engine, Recovered) {
         message_size_max: 1 << 20,
         cluster_name: "fuzz".into(),
         auth: AuthSettings::default(),
+        trust_x_death: false,
     };
     let broker = Broker::new(settings, &recovered, now.unix_ms, 1).expect("its own definitions");
     (broker, engine, recovered)
@@ -191,6 +192,7 @@ impl World {
         for _ in 0..8 {
             let World { broker, engine, effects, now, .. } = self;
             let mut ctx = Context { now: *now, engine, effects };
+            broker.on_deadline(&mut ctx);
             broker.end_of_read(&mut ctx);
             ctx.engine.submit(now.ms * 1_000_000).expect("the disk is well");
             let completed = ctx.engine.complete().expect("the disk is well");
