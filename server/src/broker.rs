@@ -51,6 +51,7 @@ mod durable;
 mod erlang;
 mod events;
 mod firehose;
+mod history;
 mod hold;
 mod lifecycle;
 mod listing;

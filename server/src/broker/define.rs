@@ -288,8 +288,11 @@ impl Broker {
         };
         if stored.is_err() {
             self.topology.unbind(vhost, request, |_| Ok(()), &mut |_| {})?;
-        } else {
-            self.emit_binding("binding.created", vhost, request, ctx);
+            return stored;
+        }
+        self.emit_binding("binding.created", vhost, request, ctx);
+        if let Some(source) = bound.replay {
+            self.replay_history(source, vhost, request, ctx)?;
         }
         stored
     }

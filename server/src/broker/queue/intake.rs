@@ -35,6 +35,9 @@ impl Broker {
         source: Option<Source>,
         ctx: &mut Context<'_>,
     ) -> Result<Stored, Exception> {
+        if !targets.route.histories.is_empty() {
+            self.remember(meta, parts, targets);
+        }
         let mut source = source;
         let mut held = None;
         let Route { queues, delays, .. } = &targets.route;
