@@ -90,7 +90,11 @@ impl Fake {
             let mut answer = make(&data);
             let mut events = mio::Events::with_capacity(4);
             while !stopping.load(Ordering::Relaxed) {
-                poll.poll(&mut events, None).unwrap();
+                match poll.poll(&mut events, None) {
+                    // An io_uring of this thread interrupts it.
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    other => other.unwrap(),
+                }
                 while let Some(ControlCall { request, responder }) = inbox.try_next() {
                     let _ = order_sender.send(request.clone());
                     responder.send(answer(request));
