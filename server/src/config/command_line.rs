@@ -44,7 +44,7 @@ pub enum Command {
     },
     /// Make links by the names of RabbitMQ's tools in a folder, all to this program.
     Links {
-        /// The folder; it must exist.
+        /// The folder; it is made if it is missing.
         dir: PathBuf,
     },
     /// Show what a data directory holds that no broker uses now.
